@@ -1,0 +1,162 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace unicorn {
+namespace {
+
+tl::unexpected<Error> errno_error(const std::string& path, const char* action) {
+    const int code = errno;
+    return fail(code == ENOENT ? ErrorCode::not_found : ErrorCode::io, "{}: cannot {}: {}", path,
+                action, std::strerror(code));
+}
+
+/// madvise wants whole pages; `inward` shrinks to pages wholly inside the range.
+void advise(std::span<const std::byte> range, int advice, bool inward) {
+    if (range.empty()) return;
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    auto begin = reinterpret_cast<std::uintptr_t>(range.data());
+    auto end = begin + range.size();
+    begin = inward ? (begin + page - 1) / page * page : begin / page * page;
+    if (inward) end = end / page * page;
+    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::open(const std::string& path) {
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno_error(path, "open");
+    MappedFile file;
+    file.path_ = path;
+    struct stat info {};
+    if (fstat(fd, &info) != 0) {
+        auto error = errno_error(path, "stat");
+        close(fd);
+        return error;
+    }
+    if (!S_ISREG(info.st_mode)) {
+        close(fd);
+        return fail(ErrorCode::io, "{}: not a regular file", path);
+    }
+    file.size_ = static_cast<std::size_t>(info.st_size);
+    if (file.size_ > 0) {
+        void* data = mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) {
+            auto error = errno_error(path, "map");
+            file.size_ = 0;
+            close(fd);
+            return error;
+        }
+        file.data_ = static_cast<const std::byte*>(data);
+    }
+    close(fd);
+    return file;
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+}
+
+MappedFile::~MappedFile() {
+    if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::will_need(std::span<const std::byte> range) const {
+    advise(range, MADV_WILLNEED, false);
+}
+
+void MappedFile::drop(std::span<const std::byte> range) const {
+    advise(range, MADV_DONTNEED, true);
+}
+
+Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
+    auto file = MappedFile::open(path);
+    if (!file) return forward(file);
+    const auto bytes = file->bytes();
+    if (bytes.size() > max_bytes) {
+        return fail(ErrorCode::invalid_file, "{}: {} bytes, expected at most {}", path,
+                    bytes.size(), max_bytes);
+    }
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+Result<FileWriter> FileWriter::create(const std::string& path) {
+    FileWriter writer;
+    writer.path_ = path;
+    const std::string part = path + ".part";
+    writer.fd_ = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (writer.fd_ < 0) {
+        // Any reason, a missing folder included, is a failure to write here.
+        return fail(ErrorCode::io, "{}: cannot create: {}", part, std::strerror(errno));
+    }
+    return writer;
+}
+
+FileWriter::FileWriter(FileWriter&& other) noexcept
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      position_(std::exchange(other.position_, 0)) {}
+
+FileWriter& FileWriter::operator=(FileWriter&& other) noexcept {
+    std::swap(path_, other.path_);
+    std::swap(fd_, other.fd_);
+    std::swap(position_, other.position_);
+    return *this;
+}
+
+FileWriter::~FileWriter() { abandon(); }
+
+void FileWriter::abandon() noexcept {
+    if (fd_ < 0) return;
+    close(std::exchange(fd_, -1));
+    unlink((path_ + ".part").c_str());
+}
+
+Status FileWriter::write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+        if (n < 0) {
+            if (errno == EINTR) continue;
+            return errno_error(path_, "write");
+        }
+        bytes = bytes.subspan(static_cast<std::size_t>(n));
+        position_ += static_cast<std::uint64_t>(n);
+    }
+    return {};
+}
+
+Status FileWriter::write(std::string_view text) {
+    return write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+Status FileWriter::commit() {
+    if (close(std::exchange(fd_, -1)) != 0) {
+        auto error = errno_error(path_, "close");
+        unlink((path_ + ".part").c_str());
+        return error;
+    }
+    if (rename((path_ + ".part").c_str(), path_.c_str()) != 0) {
+        auto error = errno_error(path_, "rename into place");
+        unlink((path_ + ".part").c_str());
+        return error;
+    }
+    return {};
+}
+
+}  // namespace unicorn

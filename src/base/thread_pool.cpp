@@ -1,0 +1,142 @@
+#include "base/thread_pool.h"
+
+#include <immintrin.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <string>
+
+#include "base/check.h"
+
+namespace unicorn {
+namespace {
+
+// Waiting threads burn at most this long before they park in the kernel: longer than the gap
+// between two steps, far shorter than the gap between two requests.
+constexpr std::chrono::microseconds kSpin{50};
+// One look at the clock for this many pauses (about 40 cycles each on recent cores).
+constexpr int kPausesPerLook = 64;
+
+/// Spins until `ready()` or until kSpin has passed; says whether it became ready.
+template <typename Ready>
+bool spin_until(Ready ready) {
+    const auto give_up = std::chrono::steady_clock::now() + kSpin;
+    do {
+        for (int i = 0; i < kPausesPerLook; ++i) {
+            if (ready()) return true;
+            _mm_pause();
+        }
+    } while (std::chrono::steady_clock::now() < give_up);
+    return ready();
+}
+
+/// Waits until `value` differs from `old`: spins, then parks on the futex behind atomic::wait.
+void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
+    if (spin_until([&] { return value.load(std::memory_order_acquire) != old; })) return;
+    while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
+}
+
+std::vector<int> allowed_cpus() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    std::vector<int> cpus;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return cpus;
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+        if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+    }
+    return cpus;
+}
+
+/// The cgroup v2 quota in CPUs, or 0 when there is none.
+double cgroup_cpus() {
+    std::ifstream file("/sys/fs/cgroup/cpu.max");
+    std::string quota;
+    double period = 0;
+    if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
+    return std::strtod(quota.c_str(), nullptr) / period;
+}
+
+}  // namespace
+
+Range split(std::size_t n, std::size_t index, std::size_t count, std::size_t grain) {
+    const std::size_t grains = (n + grain - 1) / grain;
+    const auto bound = [&](std::size_t i) { return std::min(n, grains * i / count * grain); };
+    return {bound(index), bound(index + 1)};
+}
+
+std::size_t available_cpus() {
+    std::size_t n = std::max<std::size_t>(1, allowed_cpus().size());
+    if (const double quota = cgroup_cpus(); quota > 0) {
+        n = std::min(n, std::max<std::size_t>(1, static_cast<std::size_t>(std::floor(quota))));
+    }
+    return n;
+}
+
+ThreadPool::ThreadPool(std::size_t n_threads) {
+    UNICORN_CHECK(n_threads >= 1);
+    const std::vector<int> cpus = allowed_cpus();
+    workers_.reserve(n_threads - 1);
+    for (std::size_t index = 1; index < n_threads; ++index) {
+        workers_.emplace_back([this, index] { work(index); });
+        // Worker i on the i-th allowed CPU. The caller stays free to move: it also does other work.
+        if (n_threads <= cpus.size()) {
+            cpu_set_t set;
+            CPU_ZERO(&set);
+            CPU_SET(cpus[index], &set);
+            pthread_setaffinity_np(workers_.back().native_handle(), sizeof set, &set);
+        }
+    }
+}
+
+ThreadPool::~ThreadPool() {
+    stop_.store(true, std::memory_order_relaxed);
+    epoch_.fetch_add(1, std::memory_order_release);
+    epoch_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run_erased(Function function, void* context) {
+    function_ = function;
+    context_ = context;
+    running_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
+    epoch_.fetch_add(1, std::memory_order_release);
+    if (!workers_.empty()) epoch_.notify_all();
+    Team team(*this, 0);
+    function(context, team);
+    for (;;) {
+        const std::uint32_t left = running_.load(std::memory_order_acquire);
+        if (left == 0) return;
+        wait_for_change(running_, left);
+    }
+}
+
+void ThreadPool::work(std::size_t index) {
+    Team team(*this, index);
+    std::uint32_t seen = 0;
+    for (;;) {
+        wait_for_change(epoch_, seen);
+        ++seen;  // regions never overlap, so epochs are seen one by one
+        if (stop_.load(std::memory_order_relaxed)) return;
+        function_(context_, team);
+        if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    }
+}
+
+void Team::barrier() {
+    const std::size_t n = size();
+    if (n == 1) return;
+    const std::uint32_t generation = pool_.generation_.load(std::memory_order_acquire);
+    if (pool_.arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n) {
+        pool_.arrived_.store(0, std::memory_order_relaxed);
+        pool_.generation_.fetch_add(1, std::memory_order_release);
+        pool_.generation_.notify_all();
+    } else {
+        wait_for_change(pool_.generation_, generation);
+    }
+}
+
+}  // namespace unicorn

@@ -1,0 +1,74 @@
+#pragma once
+// Matrix times rows of activations, for every weight type.
+//
+// Quantised weights are multiplied as integers: activations are quantised to int8 in groups of 32
+// (quantize_rows), weights are repacked once at load into panels of 16 rows (pack_panels), at the
+// file's bits a weight, so that one vector holds the same columns of 16 rows. F32, F16 and BF16
+// weights are multiplied as they lie in the file, in f32.
+//
+// Every output is computed by the same sequence of operations whatever T, the range of rows and
+// the number of threads are: results do not depend on how tokens are batched.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "kernels/isa.h"
+#include "tensor/dtype.h"
+
+namespace unicorn::kernels {
+
+inline constexpr std::size_t kPanelRows = 16;  // f32 lanes of a 512-bit vector
+inline constexpr std::size_t kGroup = 32;      // activations that share a scale
+
+/// T rows of D activations as int8: x[t,d] ~ scales[t, d/32] * codes[t,d], codes in [-127, 127].
+/// `sums` holds the sum of the codes of each half group (16), for types whose groups have a
+/// minimum or an offset. Shapes: codes [T, D], scales [T, D/32], sums [T, D/16]; row-major.
+struct QuantizedRows {
+    std::size_t n_rows = 0;
+    std::size_t cols = 0;
+    std::int8_t* codes = nullptr;     // 64-byte aligned
+    float* scales = nullptr;
+    std::int32_t* sums = nullptr;
+};
+
+/// Quantises rows [first, last) of x ([T, D] f32, `x_stride` floats apart) into `out`:
+/// scale = max|x| / 127 over the group, codes round(x / scale) to nearest even; a group of zeros
+/// has scale 0. Requires D % 32 == 0. All forms give identical results.
+void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first, std::size_t last,
+                   const QuantizedRows& out);
+
+/// A quantised matrix repacked in panels of 16 rows; the last panel is padded with zero rows.
+struct PackedMatrix {
+    tensor::DType type = tensor::DType::q8_0;
+    std::size_t rows = 0;
+    std::size_t cols = 0;
+    const std::byte* data = nullptr;  // 64-byte aligned
+
+    std::size_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+};
+
+/// Bytes of one panel of 16 rows of `cols` weights of a quantised `type`; a multiple of 64.
+std::size_t panel_bytes(tensor::DType type, std::size_t cols);
+
+/// Repacks panels [first, last) of `weights` (quantised) to `out`, the place of panel `first`
+/// (64-byte aligned, (last - first) * panel_bytes). Works on untrusted weights: any bits do.
+void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last, std::byte* out);
+
+/// out[t, r] = sum_d w[r, d] * x[t, d], for the rows r of panels [first, last) and every t.
+/// Shapes    w: [R, D] packed; x: [T, D] int8; out: [T, R] f32, `out_stride` floats from row to row.
+///           Only columns r < w.rows are written.
+/// Accuracy  integer sums are exact within a group of 32 (16 for types with half-group scales);
+///           groups are accumulated in f32 in ascending order.
+/// Cost      reads the panels once for each 16 rows of x or fewer.
+void matmul_packed(Isa isa, const PackedMatrix& w, const QuantizedRows& x, std::size_t first,
+                   std::size_t last, float* out, std::size_t out_stride);
+
+/// The same for f32, f16 and bf16 weights as they lie, rows [first, last) of `w`:
+/// out[t, r] = sum_d w[r, d] * x[t, d]; x: [T, D] f32, `x_stride` floats apart.
+/// Accuracy  f32 products and sums in a fixed order; within D * 2^-24 * sum|w x| of the exact sum.
+void matmul_float(Isa isa, const tensor::MatrixView& w, const float* x, std::size_t x_stride,
+                  std::size_t n_rows, std::size_t first, std::size_t last, float* out,
+                  std::size_t out_stride);
+
+}  // namespace unicorn::kernels
