@@ -1,0 +1,122 @@
+#pragma once
+// A loaded model and its sequences. Two nouns: Engine (weights, device, plan) and Sequence (one KV
+// timeline). Nothing above this folder sees a tensor.
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "model/config.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace unicorn::engine {
+
+struct EngineOptions {
+    std::string device = "auto";     // "auto" or "cpu"
+    std::size_t threads = 0;         // CPU threads; 0: one for each available CPU
+    std::size_t context = 0;         // tokens a sequence can hold; 0: min(model's maximum, 4096)
+    std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
+    std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
+};
+
+/// What is where, for --stats and bench.
+struct MemoryUse {
+    std::size_t weight_bytes = 0;      // weights as the kernels read them
+    std::size_t kv_bytes = 0;
+    std::size_t workspace_bytes = 0;   // activations and logits
+};
+
+class Engine;
+
+/// One timeline of tokens with its keys and values. Move-only; its Engine must outlive it.
+/// Not thread-safe, like the Engine.
+class Sequence {
+public:
+    Sequence(Sequence&&) noexcept;
+    Sequence& operator=(Sequence&&) noexcept;
+    ~Sequence();
+
+    /// Every token evaluated or pending so far, oldest first.
+    std::span<const std::int32_t> tokens() const;
+    std::size_t length() const { return tokens().size(); }
+
+    /// Forgets all tokens from position `n` on; n <= length(). Keys and values that local layers
+    /// have already dropped are recomputed by the next evaluate(), from the tokens kept here.
+    void truncate(std::size_t n);
+
+    /// A second timeline with the same past; pages are shared until one of the two writes to them.
+    /// Errors: out_of_memory, when max_sequences are in use.
+    Result<Sequence> fork() const;
+
+private:
+    friend class Engine;
+    struct State;
+    explicit Sequence(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+enum class Logits { none, last, all };
+
+/// Tokens to append to a sequence, and which of their logits to hand out.
+struct Input {
+    Sequence* sequence = nullptr;
+    std::span<const std::int32_t> tokens;
+    Logits logits = Logits::last;
+};
+
+/// Called once for each row asked for, rows of one input in order: the index of the input, the
+/// position in its sequence, and [V] logits that are valid during the call.
+using LogitsSink =
+    std::function<void(std::size_t input, std::size_t position, std::span<const float> logits)>;
+
+class Engine {
+public:
+    /// Opens a GGUF model and makes it ready. Errors: not_found, io, invalid_file, unsupported,
+    /// out_of_memory; one line that names the file.
+    static Result<std::unique_ptr<Engine>> open(const std::string& path, const EngineOptions& options);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    const model::Config& config() const;
+    const formats::Gguf& file() const;
+    const text::Tokenizer& tokenizer() const;
+    /// The chat template, or nullptr when the file has none.
+    const text::ChatTemplate* chat_template() const;
+    /// Ids that end an answer (eos, end of turn).
+    std::span<const std::int32_t> stop_ids() const;
+    /// Rows of logits: the vocabulary, without the untrained rows that some checkpoints append.
+    std::size_t n_vocab() const;
+
+    const EngineOptions& options() const;  // as in force: no zeros left
+    /// What runs the model, for people: "cpu, 2 threads, avx512".
+    std::string device_name() const;
+    MemoryUse memory() const;
+    /// Bytes that decoding one token reads with `context` tokens in the cache: weights and KV.
+    std::uint64_t read_bytes_per_token(std::size_t context) const;
+
+    /// Errors: out_of_memory, when max_sequences are in use.
+    Result<Sequence> create_sequence();
+
+    /// Appends each input's tokens to its sequence and runs the model over them, all inputs in the
+    /// same batches, in chunks of at most chunk_tokens rows. A sequence may appear once.
+    /// `cancel`, when given, is asked between chunks; cancelled sequences keep whole chunks only.
+    /// Errors: invalid_argument (a token outside the vocabulary, no tokens, a sequence that would
+    /// outgrow the context; nothing is changed then), cancelled, device_lost.
+    Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
+                    const std::function<bool()>& cancel = {});
+
+private:
+    struct State;
+    explicit Engine(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+};
+
+}  // namespace unicorn::engine
