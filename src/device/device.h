@@ -1,0 +1,57 @@
+#pragma once
+// The seam to hardware.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "device/batch.h"
+#include "device/step.h"
+#include "memory/allocator.h"
+
+namespace unicorn::device {
+
+struct DeviceInfo {
+    std::string name;  // for people: "cpu, 2 threads, avx512"
+};
+
+/// A place in a device's queue. Tickets of one device grow; 0 is always finished.
+struct Ticket {
+    std::uint64_t value = 0;
+};
+
+/// Steps that a device has made ready. Owned by the caller; must not outlive its device.
+class Program {
+public:
+    virtual ~Program() = default;
+};
+
+/// Something that runs kernels: the CPU, the Vulkan iGPU, the NPU, or `null` in tests.
+/// A device says what it is, owns memory, replays programs in order, and can be waited on.
+class Device {
+public:
+    virtual ~Device() = default;
+    /// Constant for the device's life.
+    virtual const DeviceInfo& info() const = 0;
+    /// The allocator for `tier`, or nullptr if this device cannot address that tier.
+    virtual memory::TierAllocator* allocator(memory::Tier tier) = 0;
+    /// Whether `step` can run here with its operands where they are. No side effects:
+    /// the planner asks this of every step on every device.
+    virtual bool supports(const Step& step) const = 0;
+    /// Turns `steps` into something this device replays: variants chosen, commands recorded.
+    /// Operands must outlive the program. `max_rows`: the largest batch it will see.
+    /// Errors: unsupported, naming the first such step; out_of_memory.
+    virtual Result<std::unique_ptr<Program>> prepare(std::span<const Step> steps,
+                                                     std::size_t max_rows) = 0;
+    /// Queues one replay of `program` over `batch` behind everything queued here before; returns
+    /// at once. What `batch` points to must stay as it is until the ticket is waited for.
+    /// Errors: device_lost.
+    virtual Result<Ticket> submit(Program& program, const Batch& batch) = 0;
+    /// Blocks until `ticket` and everything queued before it has finished.
+    /// Errors: device_lost; no operand may be trusted afterwards.
+    virtual Status wait(Ticket ticket) = 0;
+};
+
+}  // namespace unicorn::device
