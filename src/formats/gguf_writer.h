@@ -2,6 +2,7 @@
 // Writes GGUF v3, streaming: metadata and the tensor table first, then each tensor's bytes in order.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,7 +41,7 @@ public:
     Status begin(const std::string& path);
     /// The next bytes of tensor data; a tensor may come in pieces. Padding is added between tensors.
     Status write(std::span<const std::byte> bytes);
-    /// Checks that every tensor is complete, flushes and renames. Errors: io.
+    /// Flushes and renames; every tensor must be complete. Errors: io.
     Status finish();
 
 private:
@@ -54,8 +55,8 @@ private:
     std::string metadata_;
     std::uint64_t n_metadata_ = 0;
     std::vector<TensorEntry> tensors_;
-    std::vector<FileWriter> file_;  // empty before begin(), then one
-    std::size_t current_ = 0;       // tensor being written
+    std::optional<FileWriter> file_;  // from begin() on
+    std::size_t current_ = 0;         // tensor being written
     std::uint64_t current_bytes_ = 0;
 };
 
