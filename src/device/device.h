@@ -17,8 +17,11 @@ struct DeviceInfo {
     std::string name;  // for people: "cpu, 2 threads, avx512"
 };
 
-/// A place in a device's queue. Tickets of one device grow; 0 is always finished.
+class Device;
+
+/// A place in a device's queue. Tickets of one device grow; one without a device is finished.
 struct Ticket {
+    Device* device = nullptr;
     std::uint64_t value = 0;
 };
 
@@ -45,11 +48,12 @@ public:
     /// Errors: unsupported, naming the first such step; out_of_memory.
     virtual Result<std::unique_ptr<Program>> prepare(std::span<const Step> steps,
                                                      std::size_t max_rows) = 0;
-    /// Queues one replay of `program` over `batch` behind everything queued here before; returns
-    /// at once. What `batch` points to must stay as it is until the ticket is waited for.
-    /// Errors: device_lost.
-    virtual Result<Ticket> submit(Program& program, const Batch& batch) = 0;
-    /// Blocks until `ticket` and everything queued before it has finished.
+    /// Queues one replay of `program` over `batch` behind everything queued here before and every
+    /// ticket in `after`; returns at once. What `batch` points to must stay as it is until the
+    /// ticket has been waited for. Errors: device_lost.
+    virtual Result<Ticket> submit(Program& program, const Batch& batch,
+                                  std::span<const Ticket> after) = 0;
+    /// Blocks until `ticket`, one of this device's, and everything queued before it has finished.
     /// Errors: device_lost; no operand may be trusted afterwards.
     virtual Status wait(Ticket ticket) = 0;
 };

@@ -1,0 +1,47 @@
+#include "model/gemma3.h"
+
+#include <cmath>
+
+#include "base/check.h"
+
+namespace unicorn::model {
+
+ForwardPass forward_pass(const Config& c, const Weights& w, const Activations& a,
+                         const std::vector<device::KvCache>& caches) {
+    UNICORN_CHECK(w.layers.size() == c.n_layers && caches.size() == c.n_layers);
+    ForwardPass pass;
+    auto& steps = pass.body;
+    const float eps = c.norm_eps;
+
+    steps.push_back(device::Embed{w.token_embd, a.residual, std::sqrt(static_cast<float>(c.dim))});
+    steps.push_back(device::RmsNorm{a.residual, w.layers[0].attn_norm, a.x, eps});
+    for (std::size_t i = 0; i < c.n_layers; ++i) {
+        const LayerWeights& layer = w.layers[i];
+        const bool global = c.is_global(i);
+        const bool last = i + 1 == c.n_layers;
+
+        steps.push_back(device::Project{3, {layer.attn_q, layer.attn_k, layer.attn_v}, a.x, {a.q, a.k, a.v}});
+        steps.push_back(device::QkvToCache{
+            .q = a.q, .k = a.k, .v = a.v,
+            .q_gain = layer.attn_q_norm, .k_gain = layer.attn_k_norm, .cache = caches[i],
+            .n_heads = c.n_heads, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .eps = eps,
+            .rope_base = global ? c.rope_base_global : c.rope_base_local,
+            .rope_divisor = global ? c.rope_divisor_global : 1.0});
+        steps.push_back(device::Attention{
+            .q = a.q, .cache = caches[i], .out = a.attention,
+            .n_heads = c.n_heads, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim,
+            .scale = static_cast<float>(c.query_scale), .window = global ? 0 : c.window});
+        steps.push_back(device::Project{1, {layer.attn_output}, a.attention, {a.branch}});
+        steps.push_back(device::AddNorm{a.residual, a.branch, layer.post_attention_norm, layer.ffn_norm, a.x, eps});
+
+        steps.push_back(device::GatedFfn{layer.ffn_gate, layer.ffn_up, a.x, a.ffn});
+        steps.push_back(device::Project{1, {layer.ffn_down}, a.ffn, {a.branch}});
+        const device::TensorRef& next_norm = last ? w.output_norm : w.layers[i + 1].attn_norm;
+        steps.push_back(device::AddNorm{a.residual, a.branch, layer.post_ffw_norm, next_norm, a.x, eps});
+        pass.layer_ends.push_back(steps.size());
+    }
+    pass.head.push_back(device::Head{w.output, a.x, a.logits});
+    return pass;
+}
+
+}  // namespace unicorn::model
