@@ -74,7 +74,7 @@ function(unicorn_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE unicorn_options GTest::gtest GTest::gmock GTest::gtest_main ${ARG_LINK})
   target_compile_definitions(${name} PRIVATE UNICORN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+  gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()
 
