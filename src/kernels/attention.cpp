@@ -1,0 +1,401 @@
+#include "kernels/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+#include "kernels/simd.h"
+#include "tensor/half.h"
+
+namespace unicorn::kernels {
+namespace {
+
+constexpr std::size_t kMaxHeadDim = 256;
+constexpr float kNoKeys = -std::numeric_limits<float>::infinity();
+// The maximum starts here and not at -inf: scores that are all NaN must not look like no keys.
+constexpr float kLowestMax = std::numeric_limits<float>::lowest();
+
+/// Queries whose keys in one span together are the unbroken range [first, end); positions count
+/// from the start of the span.
+struct Block {
+    std::size_t count = 0;
+    std::array<const float*, kMaxQueries> q = {};
+    std::array<std::size_t, kMaxQueries> query_first = {};  // query i sees [query_first, query_end)
+    std::array<std::size_t, kMaxQueries> query_end = {};
+    std::array<PartialRow*, kMaxQueries> part = {};
+    std::size_t first = 0;
+    std::size_t end = 0;
+};
+
+/// The keys of one page that a block reads.
+struct PageKeys {
+    const std::uint16_t* data = nullptr;  // [32, E] f16: the page
+    std::size_t first = 0;                // tokens first..last of the page, both included
+    std::size_t last = 0;
+};
+
+PageKeys page_keys(const std::uint16_t* pool, const KvHead& kv, const std::int32_t* pages, std::size_t page,
+                   const Block& block) {
+    const std::size_t start = page * kPageTokens;
+    return {pool + static_cast<std::size_t>(pages[page]) * kv.page_stride,
+            std::max(block.first, start) - start,
+            std::min(block.end, start + kPageTokens) - 1 - start};
+}
+
+// ---- scalar: each query by itself
+
+void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block, float scale, float* scores) {
+    for (std::size_t i = 0; i < block.count; ++i) {
+        PartialRow& part = *block.part[i];
+        part.max = kLowestMax;
+        for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
+            const std::uint16_t* k = kv.k + static_cast<std::size_t>(pages[t / kPageTokens]) * kv.page_stride +
+                                     t % kPageTokens * kv.head_dim;
+            double dot = 0;
+            for (std::size_t e = 0; e < kv.head_dim; ++e) {
+                dot += static_cast<double>(block.q[i][e]) * static_cast<double>(tensor::f16_to_f32(k[e]));
+            }
+            scores[t] = static_cast<float>(dot * static_cast<double>(scale));
+            part.max = std::max(part.max, scores[t]);
+        }
+        double sum = 0;
+        std::array<double, kMaxHeadDim> acc = {};
+        for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
+            const std::uint16_t* v = kv.v + static_cast<std::size_t>(pages[t / kPageTokens]) * kv.page_stride +
+                                     t % kPageTokens * kv.head_dim;
+            const double p = std::exp(static_cast<double>(scores[t]) - static_cast<double>(part.max));
+            sum += p;
+            for (std::size_t e = 0; e < kv.head_dim; ++e) {
+                acc[e] += p * static_cast<double>(tensor::f16_to_f32(v[e]));
+            }
+        }
+        part.sum = static_cast<float>(sum);
+        for (std::size_t e = 0; e < kv.head_dim; ++e) part.acc[e] = static_cast<float>(acc[e]);
+    }
+}
+
+// ---- The vector forms
+//
+// Three passes over the span: scores of all keys, softmax of each query, then the weighted sum of
+// V. Scores lie in scratch as [kMaxQueries, kSpanTokens]. Queries go through a page in groups of 4,
+// 2 and 1, all groups over one page while it is in L1.
+//
+// What makes a query's result independent of its neighbours: a dot product is one vector
+// accumulator over E in order, added up by the same tree in every block shape; the sum of
+// probabilities goes by position modulo the vector; and acc takes keys in ascending order. A key
+// that another query sees but this one does not has p = 0, and acc + 0 * v == acc in every bit: acc
+// is never -0, as it starts at +0 and p >= exp(-87) times the least f16 does not round to zero.
+
+UNICORN_TARGET_AVX2 inline __m128 sum_each_128(__m128 a0, __m128 a1, __m128 a2, __m128 a3) {
+    const __m128 a01 = _mm_add_ps(_mm_unpacklo_ps(a0, a1), _mm_unpackhi_ps(a0, a1));
+    const __m128 a23 = _mm_add_ps(_mm_unpacklo_ps(a2, a3), _mm_unpackhi_ps(a2, a3));
+    return _mm_add_ps(_mm_movelh_ps(a01, a23), _mm_movehl_ps(a23, a01));
+}
+
+UNICORN_TARGET_AVX2 inline __m128 fold(__m256 a) {
+    return _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+}
+
+/// The sums of the lanes of four vectors.
+UNICORN_TARGET_AVX2 inline __m128 sum_each(__m256 a0, __m256 a1, __m256 a2, __m256 a3) {
+    return sum_each_128(fold(a0), fold(a1), fold(a2), fold(a3));
+}
+
+UNICORN_TARGET_AVX512 inline __m128 sum_each(__m512 a0, __m512 a1, __m512 a2, __m512 a3) {
+    const __m512 a01 = _mm512_add_ps(_mm512_unpacklo_ps(a0, a1), _mm512_unpackhi_ps(a0, a1));
+    const __m512 a23 = _mm512_add_ps(_mm512_unpacklo_ps(a2, a3), _mm512_unpackhi_ps(a2, a3));
+    const __m512 even = _mm512_shuffle_ps(a01, a23, _MM_SHUFFLE(1, 0, 1, 0));
+    const __m512 odd = _mm512_shuffle_ps(a01, a23, _MM_SHUFFLE(3, 2, 3, 2));
+    const __m512 sums = _mm512_add_ps(even, odd);
+    return fold(_mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1)));
+}
+
+// ---- AVX-512
+
+/// scores[i][t] = q[i] . k[t] * scale for the tokens of a page, in blocks of Q queries by T keys. A
+/// block that hangs over the first or last key repeats that key; softmax drops what it makes there.
+template <std::size_t Q, std::size_t T>
+UNICORN_TARGET_AVX512 void scores_avx512(const float* const* q, const PageKeys& keys, std::size_t head_dim,
+                                         float scale, float* scores) {
+    static_assert(T % 4 == 0 && kPageTokens % T == 0);
+    for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
+        const std::uint16_t* k[T];
+        __m512 dot[Q][T];
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < T; ++j) {
+            k[j] = keys.data + std::clamp(t + j, keys.first, keys.last) * head_dim;
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; ++i) dot[i][j] = _mm512_setzero_ps();
+        }
+        for (std::size_t e = 0; e < head_dim; e += 16) {
+            __m512 kv[T];
+#pragma GCC unroll 8
+            for (std::size_t j = 0; j < T; ++j) {
+                kv[j] = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(k[j] + e)));
+            }
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; ++i) {
+                const __m512 qv = _mm512_loadu_ps(q[i] + e);
+#pragma GCC unroll 8
+                for (std::size_t j = 0; j < T; ++j) dot[i][j] = _mm512_fmadd_ps(qv, kv[j], dot[i][j]);
+            }
+        }
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+            for (std::size_t j = 0; j < T; j += 4) {
+                const __m128 sums = sum_each(dot[i][j], dot[i][j + 1], dot[i][j + 2], dot[i][j + 3]);
+                _mm_store_ps(scores + i * kSpanTokens + t + j, _mm_mul_ps(sums, _mm_set1_ps(scale)));
+            }
+        }
+    }
+}
+
+/// Of lanes t..t+15, those in [first, end).
+UNICORN_TARGET_AVX512 inline __mmask16 lanes_between(std::size_t t, std::size_t first, std::size_t end) {
+    const __mmask16 before_end = simd::first_lanes(end - t);
+    return t >= first ? before_end : static_cast<__mmask16>(before_end & ~simd::first_lanes(first - t));
+}
+
+/// Turns the scores of positions [first, end) into exp(score - max), and those of the rest of the
+/// block's pages into 0.
+UNICORN_TARGET_AVX512 void softmax_avx512(float* scores, const Block& block, std::size_t first, std::size_t end,
+                                          PartialRow& part) {
+    const std::size_t begin = first & ~std::size_t{15};
+    __m512 max = _mm512_set1_ps(kLowestMax);
+    for (std::size_t t = begin; t < end; t += 16) {
+        // max returns its second operand when the first is NaN: NaN shows in p, not in the maximum.
+        max = _mm512_mask_max_ps(max, lanes_between(t, first, end), _mm512_load_ps(scores + t), max);
+    }
+    part.max = simd::max_lanes(max);
+    max = _mm512_set1_ps(part.max);
+    __m512 sum = _mm512_setzero_ps();
+    for (std::size_t t = begin; t < end; t += 16) {
+        const __m512 p = _mm512_maskz_mov_ps(
+            lanes_between(t, first, end), simd::exp_nonpositive(_mm512_sub_ps(_mm512_load_ps(scores + t), max)));
+        sum = _mm512_add_ps(sum, p);
+        _mm512_store_ps(scores + t, p);
+    }
+    part.sum = simd::sum_lanes(sum);
+    std::fill(scores + block.first, scores + std::max(begin, block.first), 0.0f);
+    const std::size_t written = (end + 15) & ~std::size_t{15};
+    std::fill(scores + std::min(written, block.end), scores + block.end, 0.0f);
+}
+
+/// acc[i][e] += sum over the tokens of a page of p[i][t] * v[t][e], for C vectors of e from `e` on.
+template <std::size_t Q, std::size_t C>
+UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys& values, std::size_t head_dim,
+                                        std::size_t e, const float* p) {
+    __m512 acc[Q][C];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) acc[i][c] = _mm512_loadu_ps(parts[i]->acc + e + c * 16);
+    }
+    const std::uint16_t* v = values.data + values.first * head_dim + e;
+    for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
+        __m512 vv[C];
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) {
+            vv[c] = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v + c * 16)));
+        }
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < Q; ++i) {
+            const __m512 weight = _mm512_set1_ps(p[i * kSpanTokens + t]);
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c) acc[i][c] = _mm512_fmadd_ps(weight, vv[c], acc[i][c]);
+        }
+    }
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+        for (std::size_t c = 0; c < C; ++c) _mm512_storeu_ps(parts[i]->acc + e + c * 16, acc[i][c]);
+    }
+}
+
+template <std::size_t Q, std::size_t C>
+UNICORN_TARGET_AVX512 void weigh_page_avx512(PartialRow* const* parts, const PageKeys& values,
+                                             std::size_t head_dim, const float* p) {
+    std::size_t e = 0;
+    for (; e + C * 16 <= head_dim; e += C * 16) weigh_avx512<Q, C>(parts, values, head_dim, e, p);
+    for (; e < head_dim; e += 16) weigh_avx512<Q, 1>(parts, values, head_dim, e, p);
+}
+
+UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pages, const Block& block,
+                                       float scale, float* scores) {
+    const std::size_t first_page = block.first / kPageTokens;
+    const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
+    for (std::size_t page = first_page; page < end_page; ++page) {
+        const PageKeys keys = page_keys(kv.k, kv, pages, page, block);
+        float* out = scores + page * kPageTokens;
+        const float* const* q = block.q.data();
+        std::size_t left = block.count;
+        for (; left >= 4; left -= 4, q += 4, out += 4 * kSpanTokens) {
+            scores_avx512<4, 4>(q, keys, kv.head_dim, scale, out);
+        }
+        if (left >= 2) {
+            scores_avx512<2, 8>(q, keys, kv.head_dim, scale, out);
+            left -= 2, q += 2, out += 2 * kSpanTokens;
+        }
+        if (left == 1) scores_avx512<1, 8>(q, keys, kv.head_dim, scale, out);
+    }
+    for (std::size_t i = 0; i < block.count; ++i) {
+        softmax_avx512(scores + i * kSpanTokens, block, block.query_first[i], block.query_end[i], *block.part[i]);
+        std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
+    }
+    for (std::size_t page = first_page; page < end_page; ++page) {
+        const PageKeys values = page_keys(kv.v, kv, pages, page, block);
+        const float* p = scores + page * kPageTokens;
+        PartialRow* const* parts = block.part.data();
+        std::size_t left = block.count;
+        for (; left >= 4; left -= 4, parts += 4, p += 4 * kSpanTokens) {
+            weigh_page_avx512<4, 4>(parts, values, kv.head_dim, p);
+        }
+        if (left >= 2) {
+            weigh_page_avx512<2, 8>(parts, values, kv.head_dim, p);
+            left -= 2, parts += 2, p += 2 * kSpanTokens;
+        }
+        if (left == 1) weigh_page_avx512<1, 8>(parts, values, kv.head_dim, p);
+    }
+}
+
+// ---- merging spans, and the division at the end
+
+void merge_scalar(float* into, float into_weight, const float* from, float from_weight, std::size_t n) {
+    for (std::size_t e = 0; e < n; ++e) {
+        into[e] = static_cast<float>(static_cast<double>(into[e]) * static_cast<double>(into_weight) +
+                                     static_cast<double>(from[e]) * static_cast<double>(from_weight));
+    }
+}
+
+UNICORN_TARGET_AVX2 void merge_avx2(float* into, float into_weight, const float* from, float from_weight,
+                                    std::size_t n) {
+    const __m256 a = _mm256_set1_ps(into_weight), b = _mm256_set1_ps(from_weight);
+    for (std::size_t e = 0; e < n; e += 8) {
+        const __m256i lanes = simd::first_lanes_avx2(n - e);
+        const __m256 weighted = _mm256_mul_ps(a, _mm256_maskload_ps(into + e, lanes));
+        _mm256_maskstore_ps(into + e, lanes, _mm256_fmadd_ps(b, _mm256_maskload_ps(from + e, lanes), weighted));
+    }
+}
+
+UNICORN_TARGET_AVX512 void merge_avx512(float* into, float into_weight, const float* from, float from_weight,
+                                        std::size_t n) {
+    const __m512 a = _mm512_set1_ps(into_weight), b = _mm512_set1_ps(from_weight);
+    for (std::size_t e = 0; e < n; e += 16) {
+        const __mmask16 lanes = simd::first_lanes(n - e);
+        const __m512 weighted = _mm512_mul_ps(a, _mm512_maskz_loadu_ps(lanes, into + e));
+        _mm512_mask_storeu_ps(into + e, lanes, _mm512_fmadd_ps(b, _mm512_maskz_loadu_ps(lanes, from + e), weighted));
+    }
+}
+
+void finish_scalar(float* out, const float* acc, float sum, std::size_t n) {
+    for (std::size_t e = 0; e < n; ++e) out[e] = acc[e] / sum;
+}
+
+UNICORN_TARGET_AVX2 void finish_avx2(float* out, const float* acc, float sum, std::size_t n) {
+    const __m256 divisor = _mm256_set1_ps(sum);
+    for (std::size_t e = 0; e < n; e += 8) {
+        const __m256i lanes = simd::first_lanes_avx2(n - e);
+        _mm256_maskstore_ps(out + e, lanes, _mm256_div_ps(_mm256_maskload_ps(acc + e, lanes), divisor));
+    }
+}
+
+UNICORN_TARGET_AVX512 void finish_avx512(float* out, const float* acc, float sum, std::size_t n) {
+    const __m512 divisor = _mm512_set1_ps(sum);
+    for (std::size_t e = 0; e < n; e += 16) {
+        const __mmask16 lanes = simd::first_lanes(n - e);
+        _mm512_mask_storeu_ps(out + e, lanes, _mm512_div_ps(_mm512_maskz_loadu_ps(lanes, acc + e), divisor));
+    }
+}
+
+// ---- choosing a form
+
+/// Runs the form on queries whose ranges form one unbroken range.
+void run_block(Isa isa, const KvHead& kv, const std::int32_t* pages, const Block& block, float scale,
+               float* scratch) {
+    switch (isa) {
+        case Isa::scalar:
+            return span_scalar(kv, pages, block, scale, scratch);
+        case Isa::avx2:
+            return span_scalar(kv, pages, block, scale, scratch);
+        case Isa::avx512:
+            return span_avx512(kv, pages, block, scale, scratch);
+    }
+}
+
+}  // namespace
+
+std::size_t attention_scratch_floats() { return kMaxQueries * kSpanTokens; }
+
+void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale, std::size_t span,
+                    std::span<PartialRow> parts, float* scratch) {
+    UNICORN_DCHECK(queries.count >= 1 && queries.count <= kMaxQueries && parts.size() >= queries.count);
+    UNICORN_DCHECK(kv.head_dim > 0 && kv.head_dim % 16 == 0 && kv.head_dim <= kMaxHeadDim);
+    const std::size_t span_first = span * kSpanTokens;
+    const std::size_t span_end = span_first + kSpanTokens;
+
+    // Queries with keys in this span, in order of their first key.
+    struct Seen {
+        std::size_t query, first, end;
+    };
+    std::array<Seen, kMaxQueries> seen;
+    std::size_t n_seen = 0;
+    for (std::size_t i = 0; i < queries.count; ++i) {
+        const std::size_t first = std::max(static_cast<std::size_t>(queries.first_key[i]), span_first);
+        const std::size_t end = std::min(static_cast<std::size_t>(queries.last_key[i]) + 1, span_end);
+        if (first >= end) {
+            parts[i].max = kNoKeys;
+            parts[i].sum = 0;
+            std::fill_n(parts[i].acc, kv.head_dim, 0.0f);
+            continue;
+        }
+        std::size_t place = n_seen++;
+        for (; place > 0 && seen[place - 1].first > first - span_first; --place) seen[place] = seen[place - 1];
+        seen[place] = {i, first - span_first, end - span_first};
+    }
+
+    // A block takes in queries as long as there is no gap, for keys in a gap must not be read.
+    const std::int32_t* pages = kv.pages + span_first / kPageTokens;
+    for (std::size_t next = 0; next < n_seen;) {
+        Block block;
+        block.first = block.end = seen[next].first;
+        for (; next < n_seen && seen[next].first <= block.end; ++next) {
+            const std::size_t slot = block.count++;
+            block.q[slot] = queries.q[seen[next].query];
+            block.query_first[slot] = seen[next].first;
+            block.query_end[slot] = seen[next].end;
+            block.part[slot] = &parts[seen[next].query];
+            block.end = std::max(block.end, seen[next].end);
+        }
+        run_block(isa, kv, pages, block, scale, scratch);
+    }
+}
+
+void merge_partial(Isa isa, PartialRow& into, const PartialRow& from, std::size_t head_dim) {
+    if (from.max == kNoKeys) return;
+    if (into.max == kNoKeys) {
+        into.max = from.max;
+        into.sum = from.sum;
+        std::copy_n(from.acc, head_dim, into.acc);
+        return;
+    }
+    const float max = std::max(into.max, from.max);
+    const auto weight = [max](float part_max) {  // one of the two weights is exactly 1
+        return static_cast<float>(std::exp(static_cast<double>(part_max) - static_cast<double>(max)));
+    };
+    const float into_weight = weight(into.max);
+    const float from_weight = weight(from.max);
+    into.max = max;
+    into.sum = into.sum * into_weight + from.sum * from_weight;
+    const auto form = isa == Isa::scalar ? merge_scalar : isa == Isa::avx2 ? merge_avx2 : merge_avx512;
+    form(into.acc, into_weight, from.acc, from_weight, head_dim);
+}
+
+void finish_partial(Isa isa, const PartialRow& part, std::span<float> out) {
+    const auto form = isa == Isa::scalar ? finish_scalar : isa == Isa::avx2 ? finish_avx2 : finish_avx512;
+    form(out.data(), part.acc, part.sum, out.size());
+}
+
+}  // namespace unicorn::kernels
