@@ -1,44 +1,18 @@
 #include "base/thread_pool.h"
 
-#include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <string>
 
 #include "base/check.h"
+#include "base/spin_wait.h"
 
 namespace unicorn {
 namespace {
-
-// Waiting threads burn at most this long before they park in the kernel: longer than the gap
-// between two steps, far shorter than the gap between two requests.
-constexpr std::chrono::microseconds kSpin{50};
-// One look at the clock for this many pauses (about 40 cycles each on recent cores).
-constexpr int kPausesPerLook = 64;
-
-/// Spins until `ready()` or until kSpin has passed; says whether it became ready.
-template <typename Ready>
-bool spin_until(Ready ready) {
-    const auto give_up = std::chrono::steady_clock::now() + kSpin;
-    do {
-        for (int i = 0; i < kPausesPerLook; ++i) {
-            if (ready()) return true;
-            _mm_pause();
-        }
-    } while (std::chrono::steady_clock::now() < give_up);
-    return ready();
-}
-
-/// Waits until `value` differs from `old`: spins, then parks on the futex behind atomic::wait.
-void wait_for_change(std::atomic<std::uint32_t>& value, std::uint32_t old) {
-    if (spin_until([&] { return value.load(std::memory_order_acquire) != old; })) return;
-    while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
-}
 
 std::vector<int> allowed_cpus() {
     cpu_set_t set;

@@ -89,7 +89,8 @@ public:
     const formats::Gguf& file() const;
     const text::Tokenizer& tokenizer() const;
     /// The chat template, or nullptr when the file has none.
-    const text::ChatTemplate* chat_template() const;
+    /// Errors: unsupported, when it has one that we do not know; plain continuation still works.
+    Result<const text::ChatTemplate*> chat_template() const;
     /// Ids that end an answer (eos, end of turn).
     std::span<const std::int32_t> stop_ids() const;
     /// Rows of logits: the vocabulary, without the untrained rows that some checkpoints append.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 #include "base/check.h"
 #include "base/progress.h"
@@ -56,9 +58,14 @@ void HostAllocator::release(std::byte* host, std::uint64_t /*device_address*/, s
     usage_.used -= bytes;
 }
 
-std::size_t physical_memory_bytes() {
-    return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-           static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+std::size_t available_memory_bytes() {
+    std::ifstream meminfo("/proc/meminfo");
+    std::string key, unit;
+    std::size_t kib = 0;
+    while (meminfo >> key >> kib && std::getline(meminfo, unit)) {
+        if (key == "MemAvailable:") return kib * 1024;
+    }
+    return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace unicorn::memory

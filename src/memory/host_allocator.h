@@ -22,7 +22,8 @@ private:
     Usage usage_;
 };
 
-/// Bytes of memory in the machine, from the kernel.
-std::size_t physical_memory_bytes();
+/// Bytes that new allocations can have without swapping, as the kernel estimates (MemAvailable),
+/// or all physical memory where the kernel does not say.
+std::size_t available_memory_bytes();
 
 }  // namespace unicorn::memory

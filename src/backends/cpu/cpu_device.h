@@ -1,0 +1,75 @@
+#pragma once
+// The CPU as a device: a thread that takes programs from a queue and leads a pool through them.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "base/thread_pool.h"
+#include "device/device.h"
+#include "kernels/isa.h"
+#include "memory/host_allocator.h"
+
+namespace unicorn::backends::cpu {
+
+class CpuDevice final : public device::Device {
+public:
+    /// `n_threads` >= 1 threads compute; the caller's is not one of them.
+    /// `host_budget_bytes` bounds what its allocator hands out.
+    /// Errors: unsupported, when UNICORN_ISA asks for something this CPU cannot do.
+    static Result<std::unique_ptr<CpuDevice>> open(std::size_t n_threads, std::size_t host_budget_bytes);
+    ~CpuDevice() override;
+
+    const device::DeviceInfo& info() const override { return info_; }
+    memory::TierAllocator* allocator(memory::Tier tier) override;
+    bool supports(const device::Step& step) const override;
+    Result<std::unique_ptr<device::Program>> prepare(std::span<const device::Step> steps,
+                                                     std::size_t max_rows) override;
+    Result<device::Ticket> submit(device::Program& program, const device::Batch& batch,
+                                  std::span<const device::Ticket> after) override;
+    Status wait(device::Ticket ticket) override;
+
+    /// Runs `job(team)` on the device's threads behind what is queued, and waits: for work that is
+    /// no program, such as repacking weights.
+    template <typename Job>
+    void run(Job&& job) {
+        run_erased([](void* context, Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
+                   const_cast<void*>(static_cast<const void*>(&job)));
+    }
+
+    kernels::Isa isa() const { return isa_; }
+    std::size_t threads() const { return n_threads_; }
+
+private:
+    using Function = void (*)(void*, Team&);
+    struct Item {
+        device::Program* program = nullptr;  // or a function
+        device::Batch batch;
+        Function function = nullptr;
+        void* context = nullptr;
+        std::array<device::Ticket, 4> after{};
+        std::size_t n_after = 0;
+    };
+    static constexpr std::size_t kQueueSize = 64;
+
+    CpuDevice(kernels::Isa isa, std::size_t n_threads, std::size_t host_budget_bytes);
+    void run_erased(Function function, void* context);
+    std::uint64_t push(const Item& item);
+    void lead();
+
+    kernels::Isa isa_;
+    std::size_t n_threads_;
+    device::DeviceInfo info_;
+    memory::HostAllocator host_;
+    std::array<Item, kQueueSize> queue_;
+    std::mutex submit_mutex_;
+    alignas(64) std::atomic<std::uint64_t> submitted_{0};
+    alignas(64) std::atomic<std::uint64_t> completed_{0};
+    std::atomic<bool> stop_{false};
+    std::thread leader_;
+};
+
+}  // namespace unicorn::backends::cpu

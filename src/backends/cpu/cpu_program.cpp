@@ -1,0 +1,236 @@
+#include "backends/cpu/cpu_program.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "base/check.h"
+#include "kernels/attention.h"
+#include "kernels/rope.h"
+
+namespace unicorn::backends::cpu {
+namespace {
+
+using device::TensorRef;
+
+constexpr std::size_t kAlignment = 64;
+// Partial attention rows kept at once: enough for 256 spans (128K tokens) of 8 KV heads with 8
+// queries each; a pass that would need more attends row by row instead.
+constexpr std::size_t kMaxPartialRows = 16384;
+
+bool on_host(const TensorRef& t) { return t.host != nullptr; }
+
+/// A matrix that can be multiplied here: quantised types in panels, others as they lie.
+bool multiplies(const TensorRef& w) {
+    const bool quantized = tensor::info(w.type).quantized;
+    const auto layout = quantized ? device::Layout::panels : device::Layout::rows;
+    return on_host(w) && w.layout == layout && (!quantized || w.cols % kernels::kGroup == 0);
+}
+
+bool is_f32(const TensorRef& t) { return on_host(t) && t.type == tensor::DType::f32; }
+
+struct Supports {
+    bool operator()(const device::Embed& s) const {
+        return on_host(s.weights) && s.weights.layout == device::Layout::rows && is_f32(s.out);
+    }
+    bool operator()(const device::RmsNorm& s) const {
+        return is_f32(s.x) && is_f32(s.gain) && is_f32(s.out);
+    }
+    bool operator()(const device::Project& s) const {
+        bool ok = is_f32(s.x) && s.count >= 1 && s.count <= s.weights.size();
+        for (std::size_t i = 0; ok && i < s.count; ++i) ok = multiplies(s.weights[i]) && is_f32(s.outs[i]);
+        return ok;
+    }
+    bool operator()(const device::QkvToCache& s) const {
+        return is_f32(s.q) && is_f32(s.k) && is_f32(s.v) && is_f32(s.q_gain) && is_f32(s.k_gain) &&
+               caches(s.cache, s.head_dim);
+    }
+    bool operator()(const device::Attention& s) const {
+        return is_f32(s.q) && is_f32(s.out) && caches(s.cache, s.head_dim) && s.n_heads % s.n_kv_heads == 0;
+    }
+    bool operator()(const device::GatedFfn& s) const {
+        return is_f32(s.x) && is_f32(s.out) && multiplies(s.gate) && multiplies(s.up);
+    }
+    bool operator()(const device::AddNorm& s) const {
+        return is_f32(s.residual) && is_f32(s.branch) && is_f32(s.branch_gain) && is_f32(s.next_gain) &&
+               is_f32(s.out);
+    }
+    bool operator()(const device::Head& s) const {
+        return is_f32(s.x) && is_f32(s.logits) && multiplies(s.weights);
+    }
+    static bool caches(const device::KvCache& cache, std::size_t head_dim) {
+        return on_host(cache.k) && on_host(cache.v) && cache.k.type == tensor::DType::f16 &&
+               cache.v.type == tensor::DType::f16 && head_dim % 16 == 0 && head_dim <= 256;
+    }
+};
+
+/// What the scratch memory must hold, over all steps.
+struct Needs {
+    std::size_t quantized_cols = 0;
+    std::size_t gathered_cols = 0;
+    bool tiles = false;
+    std::size_t head_dim = 0;
+    std::size_t spans = 0;
+
+    void quantized(const TensorRef& w, std::size_t cols) {
+        if (w.layout == device::Layout::panels) quantized_cols = std::max(quantized_cols, cols);
+    }
+    void operator()(const device::Project& s) {
+        for (std::size_t i = 0; i < s.count; ++i) quantized(s.weights[i], s.x.cols);
+    }
+    void operator()(const device::GatedFfn& s) {
+        quantized(s.gate, s.x.cols);
+        quantized(s.up, s.x.cols);
+        tiles = true;
+    }
+    void operator()(const device::Head& s) {
+        quantized(s.weights, s.x.cols);
+        if (s.weights.layout == device::Layout::rows) gathered_cols = std::max(gathered_cols, s.x.cols);
+    }
+    void operator()(const device::Attention& s) {
+        head_dim = std::max(head_dim, s.head_dim);
+        const std::size_t tokens = s.cache.k.rows / s.n_kv_heads;  // of the whole pool
+        spans = std::max(spans, tokens / kernels::kSpanTokens + 1);
+    }
+    template <typename Other>
+    void operator()(const Other&) {}
+};
+
+/// Hands out aligned pieces of one allocation; first run without memory to learn the size.
+class Layouter {
+public:
+    explicit Layouter(std::byte* base) : base_(base) {}
+    template <typename T>
+    T* take(std::size_t count) {
+        const std::size_t at = used_;
+        used_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+        return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+    }
+    std::size_t used() const { return used_; }
+
+private:
+    std::byte* base_;
+    std::size_t used_ = 0;
+};
+
+/// Whether the threads of a team touch only "their" rows (Team::split over the batch's rows) when
+/// a step begins or ends: between two such steps no thread needs to wait for another.
+bool starts_by_rows(const device::Step& step) {
+    return std::visit(
+        [](const auto& s) {
+            using S = std::decay_t<decltype(s)>;
+            return std::is_same_v<S, device::Embed> || std::is_same_v<S, device::RmsNorm> ||
+                   std::is_same_v<S, device::AddNorm> || std::is_same_v<S, device::Project> ||
+                   std::is_same_v<S, device::GatedFfn>;  // the last two quantise by rows first
+        },
+        step);
+}
+
+bool ends_by_rows(const device::Step& step) {
+    return std::holds_alternative<device::Embed>(step) || std::holds_alternative<device::RmsNorm>(step) ||
+           std::holds_alternative<device::AddNorm>(step);
+}
+
+}  // namespace
+
+bool CpuProgram::supports(const device::Step& step) { return std::visit(Supports{}, step); }
+
+Result<std::unique_ptr<CpuProgram>> CpuProgram::create(std::span<const device::Step> steps,
+                                                       std::size_t max_rows, kernels::Isa isa,
+                                                       std::size_t n_threads,
+                                                       memory::TierAllocator& host) {
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+        if (!supports(steps[i])) {
+            return fail(ErrorCode::unsupported, "cpu: step {} ({}) has operands it cannot use", i,
+                        device::name(steps[i]));
+        }
+    }
+    auto program = std::unique_ptr<CpuProgram>(new CpuProgram());
+    program->steps_.assign(steps.begin(), steps.end());
+    program->isa_ = isa;
+    program->max_rows_ = max_rows;
+    program->next_ = std::make_unique<std::atomic<std::size_t>[]>(steps.size());
+    if (auto status = program->lay_out_scratch(max_rows, n_threads, host); !status) return forward(status);
+    return program;
+}
+
+Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads, memory::TierAllocator& host) {
+    Needs needs;
+    for (const device::Step& step : steps_) {
+        std::visit(needs, step);
+        if (const auto* qkv = std::get_if<device::QkvToCache>(&step)) {
+            const bool known = std::ranges::any_of(rope_tables_, [&](const RopeTable& table) {
+                return table.base == qkv->rope_base && table.divisor == qkv->rope_divisor;
+            });
+            if (!known) rope_tables_.push_back({qkv->rope_base, qkv->rope_divisor, qkv->head_dim, nullptr, nullptr});
+        }
+    }
+    Scratch& s = scratch_;
+    s.gate_tile.resize(n_threads);
+    s.up_tile.resize(n_threads);
+    s.attention.resize(n_threads);
+    s.partial_rows = std::min(kMaxPartialRows, 2 * n_threads * kernels::kMaxQueries * needs.spans);
+    s.partial_stride = needs.head_dim + 16;  // keeps rows aligned; two of the 16 are used
+
+    const auto lay_out = [&](std::byte* base) {
+        Layouter memory(base);
+        const std::size_t cols = needs.quantized_cols;
+        s.quantized = {0, cols, memory.take<std::int8_t>(max_rows * cols),
+                       memory.take<float>(max_rows * cols / kernels::kGroup),
+                       memory.take<std::int32_t>(max_rows * cols / (kernels::kGroup / 2))};
+        s.gathered = memory.take<float>(max_rows * needs.gathered_cols);
+        for (std::size_t i = 0; i < n_threads; ++i) {
+            s.gate_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);
+            s.up_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);
+            s.attention[i] = memory.take<float>(needs.head_dim == 0 ? 0
+                                                                    : kernels::attention_scratch_floats() +
+                                                                          2 * kernels::kMaxQueries * needs.head_dim);
+        }
+        s.partials = memory.take<float>(s.partial_rows * s.partial_stride);
+        for (RopeTable& table : rope_tables_) {
+            table.cos = memory.take<float>(max_rows * table.head_dim / 2);
+            table.sin = memory.take<float>(max_rows * table.head_dim / 2);
+        }
+        return memory.used();
+    };
+    const std::size_t bytes = lay_out(nullptr);
+    if (bytes == 0) return {};
+    auto memory = host.allocate(bytes, kAlignment);
+    if (!memory) return forward(memory);
+    memory_ = std::move(*memory);
+    lay_out(memory_.host());
+    return {};
+}
+
+void CpuProgram::begin(const device::Batch& batch) {
+    UNICORN_CHECK(batch.n_rows() <= max_rows_ && batch.logit_rows.size() <= max_rows_);
+    for (std::size_t i = 0; i < steps_.size(); ++i) next_[i].store(0, std::memory_order_relaxed);
+}
+
+void CpuProgram::run(Team& team, const device::Batch& batch) {
+    fill_rope_tables(team, batch);
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        // The first barrier also covers the RoPE tables: every pass projects before it rotates.
+        if (i > 0 && !(ends_by_rows(steps_[i - 1]) && starts_by_rows(steps_[i]))) team.barrier();
+        Context context{team, batch, next_[i]};
+        std::visit([&](const auto& step) { run_step(step, context); }, steps_[i]);
+    }
+}
+
+void CpuProgram::fill_rope_tables(Team& team, const device::Batch& batch) {
+    const Range rows = team.split(batch.n_rows());
+    for (const RopeTable& table : rope_tables_) {
+        const std::size_t half = table.head_dim / 2;
+        for (std::size_t t = rows.begin; t < rows.end; ++t) {
+            kernels::rope_angles(batch.positions[t], table.base, table.divisor,
+                                 {table.cos + t * half, half}, {table.sin + t * half, half});
+        }
+    }
+}
+
+const RopeTable& CpuProgram::rope_table(const device::QkvToCache& step) const {
+    return *std::ranges::find_if(rope_tables_, [&](const RopeTable& table) {
+        return table.base == step.rope_base && table.divisor == step.rope_divisor;
+    });
+}
+
+}  // namespace unicorn::backends::cpu

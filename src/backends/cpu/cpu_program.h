@@ -1,0 +1,87 @@
+#pragma once
+// Steps made ready for the CPU: shapes checked, scratch memory sized, work counters in place.
+
+#include <atomic>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "device/device.h"
+#include "kernels/isa.h"
+#include "kernels/matmul.h"
+
+namespace unicorn::backends::cpu {
+
+/// cos and sin of every row's RoPE angles for one (base, divisor), filled at the start of a pass.
+struct RopeTable {
+    double base = 0;
+    double divisor = 1;
+    std::size_t head_dim = 0;
+    float* cos = nullptr;  // [max_rows, E/2]
+    float* sin = nullptr;
+};
+
+/// Memory that steps share, one after the other.
+struct Scratch {
+    kernels::QuantizedRows quantized;         // [max_rows, widest input of a quantised matrix]
+    float* gathered = nullptr;                // [max_rows, D]: the head's rows of float models
+    std::vector<float*> gate_tile, up_tile;   // by thread: [max_rows, kTileRows]
+    std::vector<float*> attention;            // by thread: kernel scratch and 2 x 8 partial rows
+    float* partials = nullptr;                // [partial_rows, partial_stride]: acc, then max and sum
+    std::size_t partial_rows = 0;
+    std::size_t partial_stride = 0;
+};
+
+/// Rows of gate and up that are computed before their product is taken: 4 panels, so that a tile of
+/// 512 rows of f32 (2 x 128 KiB) stays in L2.
+inline constexpr std::size_t kTileRows = 4 * kernels::kPanelRows;
+
+class CpuProgram final : public device::Program {
+public:
+    static bool supports(const device::Step& step);
+    static Result<std::unique_ptr<CpuProgram>> create(std::span<const device::Step> steps,
+                                                      std::size_t max_rows, kernels::Isa isa,
+                                                      std::size_t n_threads,
+                                                      memory::TierAllocator& host);
+
+    /// On one thread, before run(): resets the work counters.
+    void begin(const device::Batch& batch);
+    /// On every thread of the team.
+    void run(Team& team, const device::Batch& batch);
+
+private:
+    // What a step is run with.
+    struct Context {
+        Team& team;
+        const device::Batch& batch;
+        std::atomic<std::size_t>& next;  // first item of the step that no thread has taken
+    };
+
+    CpuProgram() = default;
+    Status lay_out_scratch(std::size_t max_rows, std::size_t n_threads, memory::TierAllocator& host);
+    const RopeTable& rope_table(const device::QkvToCache& step) const;
+    void fill_rope_tables(Team& team, const device::Batch& batch);
+
+    void run_step(const device::Embed& step, Context& context);
+    void run_step(const device::RmsNorm& step, Context& context);
+    void run_step(const device::Project& step, Context& context);
+    void run_step(const device::QkvToCache& step, Context& context);
+    void run_step(const device::Attention& step, Context& context);
+    void run_step(const device::GatedFfn& step, Context& context);
+    void run_step(const device::AddNorm& step, Context& context);
+    void run_step(const device::Head& step, Context& context);
+
+    void attend_rows(const device::Attention& step, Context& context);
+    void attend_spans(const device::Attention& step, Context& context);
+
+    std::vector<device::Step> steps_;
+    kernels::Isa isa_ = kernels::Isa::scalar;
+    std::size_t max_rows_ = 0;
+    std::unique_ptr<std::atomic<std::size_t>[]> next_;  // by step
+    std::vector<RopeTable> rope_tables_;
+    Scratch scratch_;
+    memory::Allocation memory_;
+};
+
+}  // namespace unicorn::backends::cpu
