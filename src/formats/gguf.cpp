@@ -138,7 +138,7 @@ private:
                        remaining() - sizeof(std::uint64_t));
         }
         const std::string_view text(reinterpret_cast<const char*>(bytes_.data() + at_), *length);
-        if (!valid_utf8(text)) return bad("{} is not UTF-8: {}", what, quoted(text));
+        if (!valid_utf8(text)) return bad("{} is not UTF-8: {}", what, shown(text));
         at_ += *length;
         return text;
     }
@@ -190,7 +190,7 @@ private:
         auto key = read_string(fmt::format("key {}", index), kMaxNameBytes);
         if (!key) return forward(key);
         if (key->empty()) return bad("key {} has an empty name", index);
-        const std::string what = "key " + quoted(*key);
+        const std::string what = "key " + shown(*key);
         auto type = read_type(what);
         if (!type) return forward(type);
         GgufEntry entry{*key, *type, {}};
@@ -291,7 +291,7 @@ private:
         auto name = read_string(fmt::format("tensor {}'s name", index), kMaxNameBytes);
         if (!name) return forward(name);
         if (name->empty()) return bad("tensor {} has an empty name", index);
-        const std::string what = "tensor " + quoted(*name);
+        const std::string what = "tensor " + shown(*name);
         GgufTensor tensor;
         tensor.name = *name;
         auto n_dims = read<std::uint32_t>(what);
@@ -317,6 +317,9 @@ private:
         auto offset = read<std::uint64_t>(what);
         if (!offset) return forward(offset);
         offsets_.push_back(*offset);
+        if (at_ > kMaxMetadataBytes) {
+            return bad("{} is described past {} bytes of metadata", what, kMaxMetadataBytes);
+        }
 
         const tensor::DTypeInfo& dtype = tensor::info(*type);
         if (tensor.dims[0] % dtype.block_size != 0) {
@@ -343,13 +346,13 @@ private:
             GgufTensor& tensor = tensors[i];
             if (offsets_[i] % alignment_ != 0) {
                 return fail(ErrorCode::invalid_file, "{}: tensor {} is misaligned: offset {}, alignment {}",
-                            path_, quoted(tensor.name), offsets_[i], alignment_);
+                            path_, shown(tensor.name), offsets_[i], alignment_);
             }
             if (offsets_[i] > room || sizes_[i] > room - offsets_[i]) {
                 return fail(ErrorCode::invalid_file,
                             "{}: tensor {} ends past the end of the file: offset {} + {} bytes, but the "
                             "data section has {} (from byte {} of {})",
-                            path_, quoted(tensor.name), offsets_[i], sizes_[i], room, data, bytes_.size());
+                            path_, shown(tensor.name), offsets_[i], sizes_[i], room, data, bytes_.size());
             }
             tensor.bytes = bytes_.subspan(data + offsets_[i], sizes_[i]);
         }
@@ -362,7 +365,7 @@ private:
             if (offsets_[a] + sizes_[a] > offsets_[b]) {
                 return fail(ErrorCode::invalid_file,
                             "{}: tensors {} (offset {}, {} bytes) and {} (offset {}) overlap", path_,
-                            quoted(tensors[a].name), offsets_[a], sizes_[a], quoted(tensors[b].name),
+                            shown(tensors[a].name), offsets_[a], sizes_[a], shown(tensors[b].name),
                             offsets_[b]);
             }
         }
@@ -474,7 +477,7 @@ Result<Gguf> Gguf::open(const std::string& path) {
             tensor.file = part;
             state->tensor_bytes += tensor.bytes.size();
             if (!state->names.emplace(tensor.name, state->tensors.size()).second) {
-                return fail(ErrorCode::invalid_file, "{}: duplicate tensor {}", part_path, quoted(tensor.name));
+                return fail(ErrorCode::invalid_file, "{}: duplicate tensor {}", part_path, shown(tensor.name));
             }
             state->tensors.push_back(std::move(tensor));
         }
@@ -485,7 +488,7 @@ Result<Gguf> Gguf::open(const std::string& path) {
     }
     for (std::size_t i = 0; i < state->metadata.size(); ++i) {
         if (!state->keys.emplace(state->metadata[i].key, i).second) {
-            return fail(ErrorCode::invalid_file, "{}: duplicate key {}", path, quoted(state->metadata[i].key));
+            return fail(ErrorCode::invalid_file, "{}: duplicate key {}", path, shown(state->metadata[i].key));
         }
     }
     if (split.count > 1 && split.tensors && *split.tensors != state->tensors.size()) {

@@ -88,7 +88,7 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
     if (!model) return forward(model);
     if (*model != "llama") {
         return fail(ErrorCode::unsupported, "{}: key '{}' is {}, expected 'llama' (SentencePiece)", gguf.path(), kModel,
-                    quoted(*model));
+                    shown(*model));
     }
     Vocabulary vocabulary;
     if (auto status = read_pieces(gguf, vocabulary.pieces); !status) return forward(status);

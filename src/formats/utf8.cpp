@@ -49,7 +49,7 @@ bool valid_utf8(std::string_view text) {
     return true;
 }
 
-std::string quoted(std::string_view text) {
+std::string shown(std::string_view text) {
     constexpr std::size_t kShown = 100;
     std::string out = "'";
     while (!text.empty() && out.size() < kShown) {

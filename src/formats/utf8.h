@@ -11,6 +11,6 @@ bool valid_utf8(std::string_view text);
 
 /// `text` between single quotes, fit for a one-line message: control characters and bytes that are
 /// not UTF-8 become \xNN, and anything past 100 bytes becomes "...".
-std::string quoted(std::string_view text);
+std::string shown(std::string_view text);
 
 }  // namespace unicorn::formats

@@ -27,11 +27,11 @@ Status check_pieces(const std::string& path, std::span<const Piece> pieces) {
     for (std::size_t i = 0; i < pieces.size(); ++i) {
         if (!std::isfinite(pieces[i].score)) {
             return fail(ErrorCode::invalid_file, "{}: piece {} ({}) has a score of {}", path, i,
-                        quoted(pieces[i].text), pieces[i].score);
+                        shown(pieces[i].text), pieces[i].score);
         }
         if (pieces[i].type == PieceType::byte && !byte_piece_value(pieces[i].text)) {
             return fail(ErrorCode::invalid_file, "{}: piece {} ({}) is a byte piece, expected '<0xNN>'", path, i,
-                        quoted(pieces[i].text));
+                        shown(pieces[i].text));
         }
     }
     return {};
