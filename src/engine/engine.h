@@ -115,6 +115,7 @@ public:
                     const std::function<bool()>& cancel = {});
 
 private:
+    friend class Sequence;
     struct State;
     explicit Engine(std::unique_ptr<State> state);
     std::unique_ptr<State> state_;

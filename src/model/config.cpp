@@ -40,8 +40,8 @@ public:
         if (!value) {
             error_ = std::move(value.error());
         } else if (!std::isfinite(*value) || *value <= 0) {
-            error_ = fail(ErrorCode::invalid_file, "{}: {} is {}, expected a positive number",
-                          file_.path(), key, *value).value();
+            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected a positive number",
+                                                                file_.path(), key, *value)};
         } else {
             out = *value;
         }

@@ -1,0 +1,363 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+
+#include "backends/cpu/cpu_device.h"
+#include "base/check.h"
+#include "base/thread_pool.h"
+#include "engine/kv_cache.h"
+#include "engine/load_weights.h"
+#include "model/gemma3.h"
+
+namespace unicorn::engine {
+namespace {
+
+constexpr std::size_t kDefaultContext = 4096;  // tokens; enough for a chat, small beside the weights
+// Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
+constexpr std::size_t kMinLogitRows = 8;
+// Checkpoints of 4B and up pad the embedding from 262,144 rows to 262,208; the padding was never
+// trained and its logits mean nothing (reference: huggingface gemma-3-4b-it, config.json).
+constexpr std::size_t kPaddedVocab = 262208;
+constexpr std::size_t kGemmaVocab = 262144;
+
+}  // namespace
+
+struct Sequence::State {
+    Engine::State* engine = nullptr;
+    std::int32_t slot = 0;
+    std::vector<std::int32_t> tokens;  // never longer than reserved at creation
+    std::size_t n_computed = 0;        // tokens whose keys and values are in the cache
+};
+
+struct Engine::State {
+    State(EngineOptions o, formats::Gguf f, text::Tokenizer t)
+        : options(std::move(o)), file(std::move(f)), tokenizer(std::move(t)) {}
+
+    EngineOptions options;
+    formats::Gguf file;
+    text::Tokenizer tokenizer;
+    model::Config config;
+    Result<text::ChatTemplate> chat_template = fail(ErrorCode::not_found, "no chat template");
+    std::vector<std::int32_t> stop_ids;
+    std::size_t n_vocab = 0;
+
+    // In the order of dependence: the device outlives what it allocated and prepared.
+    std::unique_ptr<backends::cpu::CpuDevice> device;
+    LoadedWeights loaded;
+    KvCache cache;
+    memory::Allocation activation_memory;
+    model::Activations activations;
+    std::unique_ptr<device::Program> body, head;
+
+    // One batch at a time, in arrays that never grow past their reserve.
+    struct {
+        std::vector<std::int32_t> tokens, positions;
+        std::vector<device::Run> runs;
+        std::vector<std::int32_t> logit_rows;
+        std::vector<std::size_t> logit_inputs;  // for each logit row, whose it is
+    } batch;
+
+    Status prepare();
+    Status lay_out_activations(std::size_t logit_rows);
+    std::size_t max_logit_rows() const { return activations.logits.rows; }
+    /// Runs the batch and hands out its logits.
+    Status run_batch(const LogitsSink& sink);
+};
+
+namespace {
+
+/// The part of Engine::evaluate that must hold before anything changes.
+Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::size_t context) {
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const Input& input = inputs[i];
+        UNICORN_CHECK(input.sequence != nullptr);
+        for (std::size_t j = 0; j < i; ++j) UNICORN_CHECK(inputs[j].sequence != input.sequence);
+        if (input.tokens.empty()) return fail(ErrorCode::invalid_argument, "no tokens to evaluate");
+        for (const std::int32_t token : input.tokens) {
+            if (token < 0 || static_cast<std::size_t>(token) >= n_vocab) {
+                return fail(ErrorCode::invalid_argument, "token {} is outside the vocabulary of {}", token, n_vocab);
+            }
+        }
+        const std::size_t length = input.sequence->length() + input.tokens.size();
+        if (length > context) {
+            return fail(ErrorCode::invalid_argument, "{} tokens do not fit in a context of {} (see --ctx)", length,
+                        context);
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Status Engine::State::lay_out_activations(std::size_t logit_rows) {
+    const std::size_t t = options.chunk_tokens;
+    model::Activations& a = activations;
+    const std::array<std::tuple<device::TensorRef*, std::size_t, std::size_t>, 9> shapes = {{
+        {&a.residual, t, config.dim},
+        {&a.x, t, config.dim},
+        {&a.q, t, config.n_heads * config.head_dim},
+        {&a.k, t, config.n_kv_heads * config.head_dim},
+        {&a.v, t, config.n_kv_heads * config.head_dim},
+        {&a.attention, t, config.n_heads * config.head_dim},
+        {&a.branch, t, config.dim},
+        {&a.ffn, t, config.ffn_dim},
+        {&a.logits, logit_rows, config.n_vocab},
+    }};
+    constexpr std::size_t kAlignment = 64;
+    std::size_t bytes = 0;
+    for (const auto& [ref, rows, cols] : shapes) bytes += (rows * cols * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+    auto memory = device->allocator(memory::Tier::host)->allocate(bytes, kAlignment);
+    if (!memory) return forward(memory);
+    activation_memory = std::move(*memory);
+    std::byte* at = activation_memory.host();
+    for (const auto& [ref, rows, cols] : shapes) {
+        ref->rows = rows;
+        ref->cols = cols;
+        ref->host = at;
+        at += (rows * cols * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
+    }
+    return {};
+}
+
+Status Engine::State::prepare() {
+    auto weights = model::bind_weights(file, config);
+    if (!weights) return forward(weights);
+    auto loaded_weights = load_weights(file, std::move(*weights), *device);
+    if (!loaded_weights) return forward(loaded_weights);
+    loaded = std::move(*loaded_weights);
+
+    auto& host = *device->allocator(memory::Tier::host);
+    auto kv = KvCache::create(config, options.context, options.max_sequences, options.chunk_tokens, host);
+    if (!kv) {
+        return fail(ErrorCode::out_of_memory, "the KV cache for {} x {} tokens does not fit: {}",
+                    options.max_sequences, options.context, kv.error().message);
+    }
+    cache = std::move(*kv);
+    const std::size_t logit_rows = std::max(kMinLogitRows, options.max_sequences);
+    if (auto status = lay_out_activations(logit_rows); !status) return status;
+
+    const model::ForwardPass pass = model::forward_pass(config, loaded.weights, activations, cache.layers());
+    auto body_program = device->prepare(pass.body, options.chunk_tokens);
+    if (!body_program) return forward(body_program);
+    body = std::move(*body_program);
+    auto head_program = device->prepare(pass.head, logit_rows);
+    if (!head_program) return forward(head_program);
+    head = std::move(*head_program);
+
+    batch.tokens.reserve(options.chunk_tokens);
+    batch.positions.reserve(options.chunk_tokens);
+    batch.runs.reserve(options.max_sequences);
+    batch.logit_rows.reserve(options.chunk_tokens);
+    batch.logit_inputs.reserve(options.chunk_tokens);
+    return {};
+}
+
+Status Engine::State::run_batch(const LogitsSink& sink) {
+    device::Batch rows;
+    rows.tokens = batch.tokens;
+    rows.positions = batch.positions;
+    rows.runs = batch.runs;
+    cache.describe(rows);
+    auto ticket = device->submit(*body, rows, {});
+    if (!ticket) return forward(ticket);
+    if (batch.logit_rows.empty()) return device->wait(*ticket);
+
+    for (std::size_t first = 0; first < batch.logit_rows.size(); first += max_logit_rows()) {
+        device::Batch wanted;
+        wanted.logit_rows = std::span(batch.logit_rows).subspan(first, std::min(max_logit_rows(), batch.logit_rows.size() - first));
+        ticket = device->submit(*head, wanted, {});
+        if (!ticket) return forward(ticket);
+        if (auto status = device->wait(*ticket); !status) return status;
+        for (std::size_t i = 0; i < wanted.logit_rows.size(); ++i) {
+            const auto* logits = reinterpret_cast<const float*>(activations.logits.host) + i * config.n_vocab;
+            const auto position = batch.positions[static_cast<std::size_t>(wanted.logit_rows[i])];
+            sink(batch.logit_inputs[first + i], static_cast<std::size_t>(position), {logits, n_vocab});
+        }
+    }
+    return {};
+}
+
+Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& wanted) {
+    EngineOptions options = wanted;
+    if (options.device != "auto" && options.device != "cpu") {
+        return fail(ErrorCode::unsupported, "device \"{}\" is not supported; supported: auto, cpu", options.device);
+    }
+    if (options.chunk_tokens == 0 || options.max_sequences == 0) {
+        return fail(ErrorCode::invalid_argument, "chunk_tokens and max_sequences must be at least 1");
+    }
+    auto file = formats::Gguf::open(path);
+    if (!file) return forward(file);
+    auto config = model::read_config(*file);
+    if (!config) return forward(config);
+    auto vocabulary = formats::read_vocabulary(*file);
+    if (!vocabulary) return forward(vocabulary);
+    if (vocabulary->pieces.size() > config->n_vocab) {
+        return fail(ErrorCode::invalid_file, "{}: the vocabulary has {} pieces, but token_embd.weight only {} rows", path,
+                    vocabulary->pieces.size(), config->n_vocab);
+    }
+    auto tokenizer = text::Tokenizer::create(*vocabulary);
+    if (!tokenizer) return fail(tokenizer.error().code, "{}: {}", path, tokenizer.error().message);
+
+    if (options.threads == 0) options.threads = available_cpus();
+    if (options.context == 0) options.context = std::min(config->max_context, kDefaultContext);
+    if (options.context > config->max_context) {
+        return fail(ErrorCode::invalid_argument, "a context of {} tokens is more than the model's {}", options.context,
+                    config->max_context);
+    }
+    options.chunk_tokens = std::min(options.chunk_tokens, options.context);
+    options.chunk_tokens = std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
+
+    auto device = backends::cpu::CpuDevice::open(options.threads, memory::available_memory_bytes());
+    if (!device) return forward(device);
+    options.device = "cpu";
+
+    auto state = std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
+    state->config = std::move(*config);
+    state->device = std::move(*device);
+    state->stop_ids = std::move(vocabulary->stop_ids);
+    state->n_vocab = vocabulary->pieces.size() == kPaddedVocab ? kGemmaVocab : vocabulary->pieces.size();
+    if (!vocabulary->chat_template.empty()) {
+        state->chat_template = text::ChatTemplate::from_source(vocabulary->chat_template);
+    }
+    if (auto status = state->prepare(); !status) return forward(status);
+    return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::~Engine() = default;
+
+const model::Config& Engine::config() const { return state_->config; }
+const formats::Gguf& Engine::file() const { return state_->file; }
+const text::Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
+std::span<const std::int32_t> Engine::stop_ids() const { return state_->stop_ids; }
+std::size_t Engine::n_vocab() const { return state_->n_vocab; }
+const EngineOptions& Engine::options() const { return state_->options; }
+std::string Engine::device_name() const { return state_->device->info().name; }
+
+Result<const text::ChatTemplate*> Engine::chat_template() const {
+    const auto& found = state_->chat_template;
+    if (found) return &*found;
+    if (found.error().code == ErrorCode::not_found) return nullptr;
+    return fail(found.error().code, "{}: {}", state_->file.path(), found.error().message);
+}
+
+MemoryUse Engine::memory() const {
+    const std::size_t host = state_->device->allocator(memory::Tier::host)->usage().used;
+    MemoryUse use;
+    use.weight_bytes = state_->loaded.read_bytes;
+    use.kv_bytes = state_->cache.bytes();
+    use.workspace_bytes = host - use.kv_bytes - state_->loaded.panels.bytes();
+    return use;
+}
+
+std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
+    return state_->loaded.read_bytes + KvCache::read_bytes(state_->config, context);
+}
+
+Result<Sequence> Engine::create_sequence() {
+    auto slot = state_->cache.open_slot();
+    if (!slot) return forward(slot);
+    auto sequence = std::make_unique<Sequence::State>();
+    sequence->engine = state_.get();
+    sequence->slot = *slot;
+    sequence->tokens.reserve(state_->options.context);
+    return Sequence(std::move(sequence));
+}
+
+Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink, const std::function<bool()>& cancel) {
+    State& s = *state_;
+    if (inputs.size() > s.options.max_sequences) {
+        return fail(ErrorCode::invalid_argument, "{} inputs, but at most {} sequences", inputs.size(), s.options.max_sequences);
+    }
+    if (auto status = check_inputs(inputs, s.n_vocab, s.options.context); !status) return status;
+    for (const Input& input : inputs) {
+        auto& tokens = input.sequence->state_->tokens;
+        tokens.insert(tokens.end(), input.tokens.begin(), input.tokens.end());
+    }
+    // What is not computed is not kept, so that a failed or cancelled call leaves whole chunks.
+    const auto drop_pending = [&] {
+        for (const Input& input : inputs) {
+            input.sequence->state_->tokens.resize(input.sequence->state_->n_computed);
+        }
+    };
+    for (;;) {
+        auto& batch = s.batch;
+        batch.tokens.clear();
+        batch.positions.clear();
+        batch.runs.clear();
+        batch.logit_rows.clear();
+        batch.logit_inputs.clear();
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+            Sequence::State& sequence = *inputs[i].sequence->state_;
+            const std::size_t length = sequence.tokens.size(), first = sequence.n_computed;
+            const std::size_t n = std::min(length - first, s.options.chunk_tokens - batch.tokens.size());
+            if (n == 0) continue;
+            s.cache.prepare_write(sequence.slot, first, n);
+            batch.runs.push_back({static_cast<std::int32_t>(batch.tokens.size()), static_cast<std::int32_t>(n),
+                                  static_cast<std::int32_t>(first), sequence.slot});
+            const std::size_t first_new = length - inputs[i].tokens.size();
+            for (std::size_t p = first; p < first + n; ++p) {
+                const bool wanted = inputs[i].logits == Logits::all ? p >= first_new
+                                                                    : inputs[i].logits == Logits::last && p + 1 == length;
+                if (wanted) {
+                    batch.logit_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
+                    batch.logit_inputs.push_back(i);
+                }
+                batch.tokens.push_back(sequence.tokens[p]);
+                batch.positions.push_back(static_cast<std::int32_t>(p));
+            }
+        }
+        if (batch.tokens.empty()) return {};
+        if (cancel && cancel()) {
+            drop_pending();
+            return fail(ErrorCode::cancelled, "cancelled");
+        }
+        if (auto status = s.run_batch(sink); !status) {
+            drop_pending();
+            return status;
+        }
+        for (const device::Run& run : batch.runs) {
+            for (const Input& input : inputs) {
+                Sequence::State& sequence = *input.sequence->state_;
+                if (sequence.slot == run.slot) sequence.n_computed += static_cast<std::size_t>(run.n_rows);
+            }
+        }
+    }
+}
+
+Sequence::Sequence(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Sequence::Sequence(Sequence&&) noexcept = default;
+
+Sequence& Sequence::operator=(Sequence&& other) noexcept {
+    std::swap(state_, other.state_);
+    return *this;
+}
+
+Sequence::~Sequence() {
+    if (state_ != nullptr) state_->engine->cache.close_slot(state_->slot);
+}
+
+std::span<const std::int32_t> Sequence::tokens() const { return state_->tokens; }
+
+void Sequence::truncate(std::size_t n) {
+    UNICORN_CHECK(n <= state_->tokens.size());
+    state_->tokens.resize(n);
+    if (n >= state_->n_computed) return;
+    state_->n_computed = state_->engine->cache.truncate(state_->slot, n) ? n : 0;
+}
+
+Result<Sequence> Sequence::fork() const {
+    auto slot = state_->engine->cache.fork_slot(state_->slot);
+    if (!slot) return forward(slot);
+    auto fork = std::make_unique<State>();
+    fork->engine = state_->engine;
+    fork->slot = *slot;
+    fork->tokens.reserve(state_->engine->options.context);
+    fork->tokens.assign(state_->tokens.begin(), state_->tokens.end());
+    fork->n_computed = state_->n_computed;
+    return Sequence(std::move(fork));
+}
+
+}  // namespace unicorn::engine

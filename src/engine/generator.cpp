@@ -1,0 +1,139 @@
+#include "engine/generator.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <optional>
+
+#include "text/stream_decoder.h"
+
+namespace unicorn::engine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::size_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
+    return static_cast<std::size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+}
+
+}  // namespace
+
+std::string_view name(FinishReason reason) {
+    switch (reason) {
+        case FinishReason::stop: return "stop";
+        case FinishReason::length: return "length";
+        case FinishReason::context: return "context";
+        case FinishReason::cancelled: return "cancelled";
+    }
+    return "";
+}
+
+double Generation::prompt_tok_s() const {
+    return prompt_s > 0 ? static_cast<double>(prompt_tokens - reused_tokens) / prompt_s : 0;
+}
+
+double Generation::tok_s() const {
+    return ids.size() > 1 && decode_s > 0 ? static_cast<double>(ids.size() - 1) / decode_s : 0;
+}
+
+Result<Generation> generate(Engine& engine, Sequence& sequence, std::span<const std::int32_t> prompt,
+                            Sampler& sampler, const GenerateOptions& options, const TextSink& on_text,
+                            const std::function<bool()>& cancelled) {
+    const std::size_t context = engine.options().context;
+    if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
+    if (prompt.size() >= context) {
+        return fail(ErrorCode::out_of_memory,
+                    "the prompt has {} tokens, and the context holds {}, the answer included",
+                    prompt.size(), context);
+    }
+    const auto stops = engine.stop_ids();
+    const auto ends_answer = [&](std::int32_t id) {
+        return std::find(stops.begin(), stops.end(), id) != stops.end();
+    };
+
+    Generation result;
+    result.prompt_tokens = prompt.size();
+    const std::size_t room = context - prompt.size();
+    const std::size_t max_tokens = options.max_tokens == 0 ? room : std::min(options.max_tokens, room);
+    const FinishReason at_limit =
+        options.max_tokens != 0 && options.max_tokens <= room ? FinishReason::length : FinishReason::context;
+    result.ids.reserve(max_tokens);
+
+    text::StreamDecoder decoder(engine.tokenizer());
+    text::StopMatcher matcher(options.stops);
+    bool sink_open = true;
+    const auto show = [&](std::string_view text) {
+        if (text.empty() || !sink_open) return;
+        result.text += text;
+        if (on_text) sink_open = on_text(text);
+    };
+
+    // The last prompt token is evaluated even when the sequence holds it: its logits are wanted.
+    result.reused_tokens = std::min(common_prefix(sequence.tokens(), prompt), prompt.size() - 1);
+    sequence.truncate(result.reused_tokens);
+    sampler.reset();
+    for (const std::int32_t id : prompt) sampler.accept(id);
+
+    std::optional<std::int32_t> drawn;
+    std::vector<float> masked;
+    const LogitsSink draw = [&](std::size_t, std::size_t, std::span<const float> logits) {
+        if (options.ignore_eos) {
+            masked.assign(logits.begin(), logits.end());
+            for (const std::int32_t id : stops)
+                if (static_cast<std::size_t>(id) < masked.size())
+                    masked[static_cast<std::size_t>(id)] = -std::numeric_limits<float>::infinity();
+            logits = masked;
+        }
+        drawn = sampler.sample(logits);
+    };
+    const auto evaluate = [&](std::span<const std::int32_t> tokens) -> Status {
+        drawn.reset();
+        const Input input{&sequence, tokens, Logits::last};
+        if (auto status = engine.evaluate({&input, 1}, draw, cancelled); !status) return status;
+        if (!drawn)
+            return fail(ErrorCode::invalid_file, "{}: the model's output is not a number", engine.file().path());
+        return {};
+    };
+
+    Clock::time_point start = Clock::now();
+    Status status = evaluate(prompt.subspan(result.reused_tokens));
+    result.prompt_s = seconds_since(start);
+    start = Clock::now();
+    for (;;) {
+        if (!status && status.error().code == ErrorCode::cancelled) {
+            result.finish = FinishReason::cancelled;
+            break;
+        }
+        if (!status) return forward(status);
+        result.ids.push_back(*drawn);
+        sampler.accept(*drawn);
+        if (!options.ignore_eos && ends_answer(*drawn)) {
+            result.finish = FinishReason::stop;
+            break;
+        }
+        show(matcher.push(decoder.push(*drawn)));
+        if (matcher.matched()) {
+            result.finish = FinishReason::stop;
+            break;
+        }
+        if (!sink_open || (cancelled && cancelled())) {
+            result.finish = FinishReason::cancelled;
+            break;
+        }
+        if (result.ids.size() == max_tokens) {
+            result.finish = at_limit;
+            break;
+        }
+        status = evaluate({&result.ids.back(), 1});
+    }
+    result.decode_s = seconds_since(start);
+    show(matcher.push(decoder.finish()));
+    show(matcher.finish());
+    return result;
+}
+
+}  // namespace unicorn::engine
