@@ -20,6 +20,7 @@ namespace unicorn::kernels {
 
 inline constexpr std::size_t kPanelRows = 16;  // f32 lanes of a 512-bit vector
 inline constexpr std::size_t kGroup = 32;      // activations that share a scale
+inline constexpr std::size_t kMaxCols = 1 << 20;  // of a packed matrix; Gemma 3 27B has 21,504
 
 /// T rows of D activations as int8: x[t,d] ~ scales[t, d/32] * codes[t,d], codes in [-127, 127].
 /// `sums` holds the sum of the codes of each half group (16), for types whose groups have a
@@ -33,8 +34,10 @@ struct QuantizedRows {
 };
 
 /// Quantises rows [first, last) of x ([T, D] f32, `x_stride` floats apart) into `out`:
-/// scale = max|x| / 127 over the group, codes round(x / scale) to nearest even; a group of zeros
-/// has scale 0. Requires D % 32 == 0. All forms give identical results.
+/// scale = max|x| / 127 over the group, codes round(x * (127 / max|x|)) to nearest even. A group
+/// with max|x| < 2^-119 has scale 0 and codes 0; a group with a NaN or an infinity has scale NaN
+/// and codes 0, which makes its own row's products NaN and leaves every other row alone.
+/// Requires D % 32 == 0. All forms give identical results.
 void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first, std::size_t last,
                    const QuantizedRows& out);
 
@@ -56,8 +59,8 @@ std::size_t panel_bytes(tensor::DType type, std::size_t cols);
 void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last, std::byte* out);
 
 /// out[t, r] = sum_d w[r, d] * x[t, d], for the rows r of panels [first, last) and every t.
-/// Shapes    w: [R, D] packed; x: [T, D] int8; out: [T, R] f32, `out_stride` floats from row to row.
-///           Only columns r < w.rows are written.
+/// Shapes    w: [R, D] packed, D <= kMaxCols; x: [T, D] int8; out: [T, R] f32, `out_stride` >= R
+///           floats from row to row. Only columns r < w.rows are written.
 /// Accuracy  integer sums are exact within a group of 32 (16 for types with half-group scales);
 ///           groups are accumulated in f32 in ascending order.
 /// Cost      reads the panels once for each 16 rows of x or fewer.

@@ -1,0 +1,575 @@
+// matmul_packed with AVX-512 VNNI: a vector is 16 rows of a panel, one row a lane.
+//
+// Up to kDirect rows of activations, a panel is unpacked in registers as it is read: that is the
+// path of decoding, bound by memory. More rows go through a chunk of the panel unpacked to bytes
+// once for up to 64 rows; tiles of at most 16 rows then keep their sums in registers. Both compute
+// each output by the same integer sums and the same float operations in the same order.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "kernels/matmul_packed.h"
+
+#define UNICORN_AVX512 \
+    [[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]]
+#define UNICORN_AVX512_INLINE \
+    [[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"), gnu::always_inline]] inline
+#define UNICORN_UNROLL _Pragma("GCC unroll 16")
+
+namespace unicorn::kernels {
+namespace {
+
+using tensor::DType;
+using Byte = std::uint8_t;
+
+constexpr std::size_t kDirect = 8;    // most rows for which the panel is unpacked in registers
+constexpr std::size_t kTile = 16;     // most rows whose sums are in registers
+constexpr std::size_t kChunk = 16;    // groups unpacked at a time: 8 KiB, and 8 KiB of activations
+constexpr std::size_t kAhead = 2048;  // bytes between what is read and what is prefetched
+
+/// A group's codes, a byte each: byte 4 r + j of step s is row r, k = 4 s + j.
+struct Codes {
+    __m512i step[8];
+};
+
+/// What turns a group's integer sums into floats.
+struct Scales {
+    __m512 scale[2];  // of the half groups; [0] alone where the group has one scale
+    __m512 min[2];
+    __m512i pair;     // half scales as two int16, for sums scaled as integers
+};
+
+// ---- codes ----
+
+UNICORN_AVX512_INLINE __m512i load(const Byte* p) { return _mm512_loadu_si512(p); }
+
+UNICORN_AVX512_INLINE void unpack_low4(const Byte* p, Codes& w) {
+    const __m512i mask = _mm512_set1_epi8(0x0F);
+    UNICORN_UNROLL
+    for (int v = 0; v < 4; ++v) {
+        const __m512i q = load(p + 64 * v);
+        w.step[2 * v] = _mm512_and_si512(q, mask);
+        w.step[2 * v + 1] = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
+    }
+}
+
+UNICORN_AVX512_INLINE void unpack_pairs(const Byte* p, Codes& w) {
+    const __m512i mask = _mm512_set1_epi8(3);
+    UNICORN_UNROLL
+    for (int v = 0; v < 2; ++v) {
+        const __m512i q = load(p + 64 * v);
+        w.step[4 * v] = _mm512_and_si512(q, mask);
+        w.step[4 * v + 1] = _mm512_and_si512(_mm512_srli_epi16(q, 2), mask);
+        w.step[4 * v + 2] = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
+        w.step[4 * v + 3] = _mm512_and_si512(_mm512_srli_epi16(q, 6), mask);
+    }
+}
+
+/// Adds bit s of the vector at `p` to step s as bit kBit.
+template <int kBit>
+UNICORN_AVX512_INLINE void add_bits(const Byte* p, Codes& w) {
+    const __m512i mask = _mm512_set1_epi8(1 << kBit);
+    const __m512i q = load(p);
+    UNICORN_UNROLL
+    for (int s = 0; s < 8; ++s) {
+        const __m512i moved = s < kBit ? _mm512_slli_epi16(q, static_cast<unsigned>(std::max(kBit - s, 0)))
+                                       : _mm512_srli_epi16(q, static_cast<unsigned>(std::max(s - kBit, 0)));
+        w.step[s] = _mm512_ternarylogic_epi32(w.step[s], moved, mask, 0xF8);  // a | (b & c)
+    }
+}
+
+/// Adds two bits for each step as bits 4 and 5.
+UNICORN_AVX512_INLINE void add_high_pairs(const Byte* p, Codes& w) {
+    const __m512i mask = _mm512_set1_epi8(0x30);
+    UNICORN_UNROLL
+    for (int v = 0; v < 2; ++v) {
+        const __m512i q = load(p + 64 * v);
+        w.step[4 * v] = _mm512_ternarylogic_epi32(w.step[4 * v], _mm512_slli_epi16(q, 4), mask, 0xF8);
+        w.step[4 * v + 1] = _mm512_ternarylogic_epi32(w.step[4 * v + 1], _mm512_slli_epi16(q, 2), mask, 0xF8);
+        w.step[4 * v + 2] = _mm512_ternarylogic_epi32(w.step[4 * v + 2], q, mask, 0xF8);
+        w.step[4 * v + 3] = _mm512_ternarylogic_epi32(w.step[4 * v + 3], _mm512_srli_epi16(q, 2), mask, 0xF8);
+    }
+}
+
+template <DType kType>
+UNICORN_AVX512_INLINE void unpack(const Byte* p, Codes& w) {
+    constexpr int kBits = panel_format(kType).bits;
+    if constexpr (kBits == 8) {
+        UNICORN_UNROLL
+        for (int s = 0; s < 8; ++s) w.step[s] = load(p + 64 * s);
+    } else if constexpr (kBits == 2 || kBits == 3) {
+        unpack_pairs(p, w);
+        if constexpr (kBits == 3) add_bits<2>(p + 128, w);
+    } else {
+        unpack_low4(p, w);
+        if constexpr (kBits == 5) add_bits<4>(p + 256, w);
+        if constexpr (kBits == 6) add_high_pairs(p + 256, w);
+        if constexpr (has_iq4_table(kType)) {
+            const __m512i table = _mm512_broadcast_i32x4(
+                _mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4Values.data())));
+            UNICORN_UNROLL
+            for (int s = 0; s < 8; ++s) w.step[s] = _mm512_shuffle_epi8(table, w.step[s]);
+        }
+    }
+}
+
+// ---- scales ----
+
+UNICORN_AVX512_INLINE __m512 load_f16(const Byte* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+UNICORN_AVX512_INLINE __m512 load_u8(const Byte* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+UNICORN_AVX512_INLINE __m512 load_i8(const Byte* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+UNICORN_AVX512_INLINE __m512 low_half(__m512i pair) {
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 16));
+}
+UNICORN_AVX512_INLINE __m512 high_half(__m512i pair) {
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(pair, 16));
+}
+
+/// The scales of a block that hold for all of its groups: d and dmin of super-blocks.
+struct BlockScales {
+    __m512 d;
+    __m512 dmin;
+};
+
+template <DType kType>
+UNICORN_AVX512_INLINE BlockScales block_scales(const Byte* header) {
+    constexpr PanelFormat kFormat = panel_format(kType);
+    BlockScales b = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    if constexpr (kFormat.groups == 8) {
+        b.d = load_f16(header);
+        if constexpr (kFormat.offset == 0) b.dmin = load_f16(header + 32);
+    }
+    return b;
+}
+
+template <DType kType>
+UNICORN_AVX512_INLINE Scales group_scales(const Byte* header, const BlockScales& b, std::size_t g) {
+    Scales s = {};
+    if constexpr (kType == DType::q4_1 || kType == DType::q5_1) {
+        s.scale[0] = load_f16(header + 32 * g);
+        s.min[0] = _mm512_sub_ps(_mm512_setzero_ps(), load_f16(header + 64 + 32 * g));
+    } else if constexpr (panel_format(kType).groups == 2) {
+        s.scale[0] = load_f16(header + 32 * g);
+    } else if constexpr (kType == DType::q4_k || kType == DType::q5_k) {
+        s.scale[0] = _mm512_mul_ps(b.d, load_u8(header + 64 + 16 * g));
+        s.min[0] = _mm512_mul_ps(b.dmin, load_u8(header + 192 + 16 * g));
+    } else if constexpr (kType == DType::iq4_xs) {
+        s.scale[0] = _mm512_mul_ps(b.d, load_i8(header + 32 + 16 * g));
+    } else if constexpr (kType == DType::q2_k) {
+        const __m512i both = _mm512_cvtepu8_epi16(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(header + 64 + 32 * g)));
+        const __m512i mins = _mm512_srli_epi16(both, 4);
+        s.pair = _mm512_and_si512(both, _mm512_set1_epi16(0x0F));
+        s.scale[0] = b.d;
+        s.min[0] = _mm512_mul_ps(b.dmin, low_half(mins));
+        s.min[1] = _mm512_mul_ps(b.dmin, high_half(mins));
+    } else {
+        s.pair = _mm512_cvtepi8_epi16(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(header + 32 + 32 * g)));
+        if constexpr (kType == DType::q3_k) {
+            s.scale[0] = b.d;
+        } else {
+            s.scale[0] = _mm512_mul_ps(b.d, low_half(s.pair));
+            s.scale[1] = _mm512_mul_ps(b.d, high_half(s.pair));
+        }
+    }
+    return s;
+}
+
+// ---- the inner loop ----
+
+/// How the integer sums of a group are formed and scaled.
+enum class Inner {
+    offset,       // one sum that starts at -offset * sum x; 11 operations for 512 products
+    minimum,      // one sum from zero, and the minimum's fma
+    half_min,     // one sum from zero over codes that hold the half scale; two minima
+    pairs_min,    // two sums, scaled by int16 half scales and added as integers; two minima
+    pairs_offset, // the same from -offset * sum x
+    half_offset,  // two sums, scaled as floats
+};
+
+UNICORN_AVX512_INLINE __m512i broadcast4(const std::int8_t* p) {
+    std::int32_t four = 0;
+    std::memcpy(&four, p, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+template <int kFrom, int kTo>
+UNICORN_AVX512_INLINE __m512i dot(__m512i sum, const Codes& w, const std::int8_t* x) {
+    UNICORN_UNROLL
+    for (int s = kFrom; s < kTo; ++s) sum = _mm512_dpbusd_epi32(sum, w.step[s], broadcast4(x + 4 * s));
+    return sum;
+}
+
+UNICORN_AVX512_INLINE __m512i int_side(const std::uint32_t* p) {
+    return _mm512_set1_epi32(static_cast<std::int32_t>(*p));
+}
+UNICORN_AVX512_INLINE __m512 float_side(const std::uint32_t* p) {
+    return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<std::int32_t>(*p)));
+}
+
+/// Adds one group of one row of activations to `acc`.
+template <Inner kInner>
+UNICORN_AVX512_INLINE __m512 add_group(__m512 acc, const Codes& w, const Scales& s, const std::int8_t* x,
+                                       const float* xs, const std::uint32_t* side) {
+    const __m512 scale = _mm512_set1_ps(*xs);
+    const __m512i zero = _mm512_setzero_si512();
+    if constexpr (kInner == Inner::half_offset) {
+        const __m512 sum0 = _mm512_cvtepi32_ps(dot<0, 4>(int_side(side), w, x));
+        const __m512 sum1 = _mm512_cvtepi32_ps(dot<4, 8>(int_side(side + 1), w, x));
+        const __m512 sum = _mm512_fmadd_ps(sum1, s.scale[1], _mm512_mul_ps(sum0, s.scale[0]));
+        return _mm512_fmadd_ps(sum, scale, acc);
+    } else {
+        __m512i sum;
+        if constexpr (kInner == Inner::offset) {
+            sum = dot<0, 8>(int_side(side), w, x);
+        } else if constexpr (kInner == Inner::minimum || kInner == Inner::half_min) {
+            sum = dot<0, 8>(zero, w, x);
+        } else {
+            // Both sums fit int16: 16 codes of magnitude <= 4 times 127.
+            constexpr bool kOffset = kInner == Inner::pairs_offset;
+            const __m512i sum0 = dot<0, 4>(kOffset ? int_side(side) : zero, w, x);
+            const __m512i sum1 = dot<4, 8>(kOffset ? int_side(side + 1) : zero, w, x);
+            const __m512i both = _mm512_mask_blend_epi16(0xAAAAAAAAu, sum0, _mm512_slli_epi32(sum1, 16));
+            sum = _mm512_madd_epi16(both, s.pair);
+        }
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(s.scale[0], scale), acc);
+        if constexpr (kInner == Inner::minimum) acc = _mm512_fnmadd_ps(s.min[0], float_side(side), acc);
+        if constexpr (kInner == Inner::half_min || kInner == Inner::pairs_min) {
+            acc = _mm512_fnmadd_ps(s.min[0], float_side(side), acc);
+            acc = _mm512_fnmadd_ps(s.min[1], float_side(side + 1), acc);
+        }
+        return acc;
+    }
+}
+
+/// Advances `p` where the compiler cannot see it: gcc would otherwise keep 48 addresses and spill.
+template <typename Element>
+UNICORN_AVX512_INLINE void step(const Element*& p, std::size_t n) {
+    p += n;
+    asm("" : "+r"(p));
+}
+
+/// Adds one group of kT rows.
+template <Inner kInner, int kT>
+UNICORN_AVX512_INLINE void add_groups(__m512 (&acc)[kT], const Codes& w, const Scales& s, const RowTile& x) {
+    const std::int8_t* codes = x.codes;
+    const float* scales = x.scales;
+    const std::uint32_t* side = x.side;
+    UNICORN_UNROLL
+    for (int t = 0; t < kT; ++t) {
+        acc[t] = add_group<kInner>(acc[t], w, s, codes, scales, side);
+        step(codes, x.cols);
+        step(scales, x.cols / kGroup);
+        step(side, x.side_stride);
+    }
+}
+
+// ---- few rows: straight from the panel ----
+
+/// Panels [first, last) and where their outputs go.
+struct PanelRange {
+    const PackedMatrix& w;
+    std::size_t first;
+    std::size_t last;
+    float* out;
+    std::size_t out_stride;
+
+    /// The lanes of panel `p` that are rows.
+    __mmask16 mask(std::size_t p) const {
+        const std::size_t n = std::min(kPanelRows, w.rows - p * kPanelRows);
+        return static_cast<__mmask16>((1u << n) - 1);
+    }
+};
+
+constexpr Inner direct_inner(DType type) {
+    if (type == DType::q2_k) return Inner::pairs_min;
+    if (type == DType::q3_k) return Inner::pairs_offset;
+    switch (panel_format(type).sum) {
+        case GroupSum::minimum: return Inner::minimum;
+        case GroupSum::half_offset: return Inner::half_offset;
+        default: return Inner::offset;
+    }
+}
+
+template <DType kType, int kT>
+UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
+    constexpr PanelFormat kFormat = panel_format(kType);
+    constexpr std::size_t kWords = SideWords::words(kFormat.sum);
+    const std::size_t n_groups = rows.cols / kGroup;
+    const std::size_t bytes = panel_bytes(kType, rows.cols);
+    for (std::size_t p = range.first; p < range.last; ++p) {
+        const auto* block = reinterpret_cast<const Byte*>(range.w.data) + p * bytes;
+        __m512 acc[kT];
+        UNICORN_UNROLL
+        for (int t = 0; t < kT; ++t) acc[t] = _mm512_setzero_ps();
+        RowTile x = rows;
+        for (std::size_t g = 0; g < n_groups; g += kFormat.groups) {
+            const std::size_t n = std::min(kFormat.groups, n_groups - g);
+            for (std::size_t b = 0; b < kFormat.header_bytes; b += 64) {
+                _mm_prefetch(reinterpret_cast<const char*>(block + kAhead + b), _MM_HINT_T0);
+            }
+            const BlockScales shared = block_scales<kType>(block);
+            const Byte* p_codes = block + kFormat.header_bytes;
+            for (std::size_t i = 0; i < n; ++i) {
+                UNICORN_UNROLL
+                for (int v = 0; v < kFormat.bits; ++v) {
+                    _mm_prefetch(reinterpret_cast<const char*>(p_codes + kAhead + 64 * v), _MM_HINT_T0);
+                }
+                Codes w;
+                unpack<kType>(p_codes, w);
+                add_groups<direct_inner(kType), kT>(acc, w, group_scales<kType>(block, shared, i), x);
+                p_codes += kFormat.group_bytes();
+                x.codes += kGroup;
+                x.scales += 1;
+                x.side += kWords;
+            }
+            block += kFormat.block_bytes();
+        }
+        const __mmask16 mask = range.mask(p);
+        float* out = range.out + p * kPanelRows;
+        UNICORN_UNROLL
+        for (int t = 0; t < kT; ++t) _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * range.out_stride, mask, acc[t]);
+    }
+}
+
+// ---- many rows: through an unpacked chunk ----
+
+/// kChunk groups of a panel, a byte a code.
+struct Chunk {
+    alignas(64) Byte codes[kChunk][8][64];
+    float scale[kChunk][2][kPanelRows];
+    float min[kChunk][2][kPanelRows];
+};
+
+constexpr Inner chunk_inner(DType type) {
+    if (type == DType::q2_k) return Inner::half_min;
+    if (type == DType::q3_k) return Inner::offset;
+    return direct_inner(type);
+}
+constexpr GroupSum chunk_sum(DType type) {
+    return type == DType::q3_k ? GroupSum::offset : panel_format(type).sum;
+}
+constexpr int chunk_offset(DType type) { return type == DType::q3_k ? 128 : panel_format(type).offset; }
+
+/// The half scales of a group, each in all four bytes of its row.
+UNICORN_AVX512_INLINE __m512i spread_half(const Byte* p, int half) {
+    const __m512i pairs = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    const __m512i pick = _mm512_add_epi8(
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12)),
+        _mm512_set1_epi8(static_cast<char>(half)));
+    return _mm512_shuffle_epi8(pairs, pick);
+}
+
+/// q2_k with the half scale multiplied in: code * scale <= 3 * 15. Bits select what is added.
+UNICORN_AVX512_INLINE void unpack_scaled_q2(const Byte* p, const Byte* half_scales, Codes& w) {
+    UNICORN_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        const __m512i scale = _mm512_and_si512(spread_half(half_scales, h), _mm512_set1_epi8(0x0F));
+        const __m512i twice = _mm512_add_epi8(scale, scale);
+        const __m512i q = load(p + 64 * h);
+        UNICORN_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const __m512i one = _mm512_maskz_mov_epi8(
+                _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(1 << (2 * i)))), scale);
+            w.step[4 * h + i] = _mm512_mask_add_epi8(
+                one, _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(2 << (2 * i)))), one, twice);
+        }
+    }
+}
+
+/// q3_k as 128 - (code - 4) * scale, which fits a byte: the product is in [-124, 128].
+UNICORN_AVX512_INLINE void unpack_scaled_q3(const Byte* p, const Byte* half_scales, Codes& w) {
+    const __m512i high = load(p + 128);
+    UNICORN_UNROLL
+    for (int h = 0; h < 2; ++h) {
+        const __m512i scale = spread_half(half_scales, h);
+        const __m512i twice = _mm512_add_epi8(scale, scale);
+        const __m512i fourfold = _mm512_add_epi8(twice, twice);
+        const __m512i base = _mm512_add_epi8(_mm512_set1_epi8(-128), fourfold);
+        const __m512i q = load(p + 64 * h);
+        UNICORN_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            __m512i v = base;
+            v = _mm512_mask_sub_epi8(
+                v, _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(1 << (2 * i)))), v, scale);
+            v = _mm512_mask_sub_epi8(
+                v, _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(2 << (2 * i)))), v, twice);
+            w.step[4 * h + i] = _mm512_mask_sub_epi8(
+                v, _mm512_test_epi8_mask(high, _mm512_set1_epi8(static_cast<char>(1 << (4 * h + i)))), v, fourfold);
+        }
+    }
+}
+
+/// Groups [first, first + n) of a panel; `first` starts a block.
+template <DType kType>
+UNICORN_AVX512 void unpack_chunk(const Byte* panel, std::size_t first, std::size_t n, Chunk& out) {
+    constexpr PanelFormat kFormat = panel_format(kType);
+    const Byte* block = panel + first / kFormat.groups * kFormat.block_bytes();
+    for (std::size_t g = 0; g < n; g += kFormat.groups) {
+        const BlockScales shared = block_scales<kType>(block);
+        const Byte* p = block + kFormat.header_bytes;
+        for (std::size_t i = 0; i < std::min(kFormat.groups, n - g); ++i, p += kFormat.group_bytes()) {
+            Codes w;
+            Scales s = group_scales<kType>(block, shared, i);
+            if constexpr (kType == DType::q2_k) {
+                unpack_scaled_q2(p, block + 64 + 32 * i, w);
+            } else if constexpr (kType == DType::q3_k) {
+                unpack_scaled_q3(p, block + 32 + 32 * i, w);
+                s.scale[0] = _mm512_sub_ps(_mm512_setzero_ps(), s.scale[0]);
+            } else {
+                unpack<kType>(p, w);
+            }
+            UNICORN_UNROLL
+            for (int step = 0; step < 8; ++step) _mm512_store_si512(out.codes[g + i][step], w.step[step]);
+            UNICORN_UNROLL
+            for (int h = 0; h < 2; ++h) {
+                _mm512_store_ps(out.scale[g + i][h], s.scale[h]);
+                _mm512_store_ps(out.min[g + i][h], s.min[h]);
+            }
+        }
+        block += kFormat.block_bytes();
+    }
+}
+
+/// One tile of rows over `n` groups of a chunk; `out` holds the sums of the groups before.
+template <Inner kInner, int kT>
+UNICORN_AVX512 void tile(const Chunk& chunk, std::size_t n, RowTile x, bool begin, float* out,
+                         std::size_t out_stride, __mmask16 mask) {
+    constexpr std::size_t kWords = kInner == Inner::half_min || kInner == Inner::half_offset ? 2 : 1;
+    __m512 acc[kT];
+    UNICORN_UNROLL
+    for (int t = 0; t < kT; ++t) {
+        acc[t] = begin ? _mm512_setzero_ps()
+                       : _mm512_maskz_loadu_ps(mask, out + static_cast<std::size_t>(t) * out_stride);
+    }
+    for (std::size_t g = 0; g < n; ++g) {
+        Codes w;
+        UNICORN_UNROLL
+        for (int s = 0; s < 8; ++s) w.step[s] = _mm512_load_si512(chunk.codes[g][s]);
+        Scales s = {};
+        s.scale[0] = _mm512_load_ps(chunk.scale[g][0]);
+        if constexpr (kInner == Inner::half_offset) s.scale[1] = _mm512_load_ps(chunk.scale[g][1]);
+        if constexpr (kInner == Inner::minimum || kInner == Inner::half_min) s.min[0] = _mm512_load_ps(chunk.min[g][0]);
+        if constexpr (kInner == Inner::half_min) s.min[1] = _mm512_load_ps(chunk.min[g][1]);
+        add_groups<kInner, kT>(acc, w, s, x);
+        x.codes += kGroup;
+        x.scales += 1;
+        x.side += kWords;
+    }
+    UNICORN_UNROLL
+    for (int t = 0; t < kT; ++t) _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * out_stride, mask, acc[t]);
+}
+
+// ---- tables ----
+
+using DirectFn = void (*)(const PanelRange&, const RowTile&);
+using UnpackFn = void (*)(const Byte*, std::size_t, std::size_t, Chunk&);
+using TileFn = void (*)(const Chunk&, std::size_t, RowTile, bool, float*, std::size_t, __mmask16);
+
+template <DType kType, std::size_t... kI>
+constexpr std::array<DirectFn, kDirect> direct_table(std::index_sequence<kI...>) {
+    return {direct<kType, static_cast<int>(kI) + 1>...};
+}
+template <Inner kInner, std::size_t... kI>
+constexpr std::array<TileFn, kTile> tile_table(std::index_sequence<kI...>) {
+    return {tile<kInner, static_cast<int>(kI) + 1>...};
+}
+
+template <Inner kInner>
+constexpr std::array<TileFn, kTile> kTiles = tile_table<kInner>(std::make_index_sequence<kTile>());
+
+struct Kernels {
+    std::array<DirectFn, kDirect> direct;  // by rows - 1
+    UnpackFn unpack;
+    const std::array<TileFn, kTile>* tile;  // by rows - 1
+    GroupSum chunk_sum;
+    int chunk_offset;
+};
+
+template <DType kType>
+constexpr Kernels kKernels = {direct_table<kType>(std::make_index_sequence<kDirect>()), unpack_chunk<kType>,
+                              &kTiles<chunk_inner(kType)>, chunk_sum(kType), chunk_offset(kType)};
+
+const Kernels& kernels_of(DType type) {
+    switch (type) {
+        case DType::q4_0: return kKernels<DType::q4_0>;
+        case DType::q4_1: return kKernels<DType::q4_1>;
+        case DType::q5_0: return kKernels<DType::q5_0>;
+        case DType::q5_1: return kKernels<DType::q5_1>;
+        case DType::q8_0: return kKernels<DType::q8_0>;
+        case DType::q2_k: return kKernels<DType::q2_k>;
+        case DType::q3_k: return kKernels<DType::q3_k>;
+        case DType::q4_k: return kKernels<DType::q4_k>;
+        case DType::q5_k: return kKernels<DType::q5_k>;
+        case DType::q6_k: return kKernels<DType::q6_k>;
+        case DType::iq4_nl: return kKernels<DType::iq4_nl>;
+        case DType::iq4_xs: return kKernels<DType::iq4_xs>;
+        case DType::f32:
+        case DType::f16:
+        case DType::bf16: break;
+    }
+    UNICORN_CHECK(!"a packed matrix has a quantised type");
+    return kKernels<DType::q8_0>;
+}
+
+/// A block of rows that goes through chunks: one panel after another, each unpacked once.
+void block_of_rows(const Kernels& kernels, const PanelRange& range, const RowTile& rows, std::size_t n_rows) {
+    const std::size_t n_groups = rows.cols / kGroup;
+    const std::size_t bytes = panel_bytes(range.w.type, rows.cols);
+    const std::size_t n_tiles = (n_rows + kTile - 1) / kTile;
+    const std::size_t words = SideWords::words(kernels.chunk_sum);
+    Chunk chunk;
+    for (std::size_t p = range.first; p < range.last; ++p) {
+        const auto* panel = reinterpret_cast<const Byte*>(range.w.data) + p * bytes;
+        for (std::size_t g = 0; g < n_groups; g += kChunk) {
+            const std::size_t n = std::min(kChunk, n_groups - g);
+            kernels.unpack(panel, g, n, chunk);
+            for (std::size_t i = 0; i < n_tiles; ++i) {
+                const std::size_t t = n_rows * i / n_tiles;
+                const std::size_t size = n_rows * (i + 1) / n_tiles - t;
+                (*kernels.tile)[size - 1](chunk, n, rows.at(t, g, words), g == 0,
+                                          range.out + t * range.out_stride + p * kPanelRows,
+                                          range.out_stride, range.mask(p));
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void matmul_packed_avx512(const PackedMatrix& w, const QuantizedRows& x, std::size_t first,
+                          std::size_t last, float* out, std::size_t out_stride) {
+    const Kernels& kernels = kernels_of(w.type);
+    SideWords side;
+    if (x.n_rows <= kDirect) {
+        const PanelFormat format = panel_format(w.type);
+        const std::size_t most = block_rows(x.n_rows, w.cols, format.sum);
+        for (std::size_t t = 0; t < x.n_rows; t += most) {
+            const std::size_t n = std::min(most, x.n_rows - t);
+            side.prepare(x, t, n, format.sum, format.offset);
+            kernels.direct[n - 1]({w, first, last, out + t * out_stride, out_stride}, side.tile(x, t, format.sum));
+        }
+        return;
+    }
+    const std::size_t most = block_rows(x.n_rows, w.cols, kernels.chunk_sum);
+    for (std::size_t t = 0; t < x.n_rows; t += most) {
+        const std::size_t n = std::min(most, x.n_rows - t);
+        side.prepare(x, t, n, kernels.chunk_sum, kernels.chunk_offset);
+        block_of_rows(kernels, {w, first, last, out + t * out_stride, out_stride},
+                      side.tile(x, t, kernels.chunk_sum), n);
+    }
+}
+
+}  // namespace unicorn::kernels

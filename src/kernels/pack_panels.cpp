@@ -1,0 +1,358 @@
+// Weights from the file's blocks into panels, and one group of a panel back into numbers.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/matmul.h"
+#include "kernels/panel_formats.h"
+#include "tensor/half.h"
+
+namespace unicorn::kernels {
+namespace {
+
+using tensor::DType;
+
+using Byte = std::uint8_t;
+using GroupCodes = Byte[kPanelRows][kGroup];  // one code a byte
+using Steps = Byte[8][64];                    // the same, as the vectors want them
+
+// ---- reading the file's blocks (layouts: ggml-common.h) ----
+
+/// Low nibbles are the first 16 codes, high nibbles the last 16.
+void read_nibbles(const Byte* q, Byte* code) {
+    for (int j = 0; j < 16; ++j) code[j] = q[j] & 0x0F;
+    for (int j = 0; j < 16; ++j) code[j + 16] = static_cast<Byte>(q[j] >> 4);
+}
+
+/// Bit j of `bits` becomes bit 4 of code j.
+void add_fifth_bits(const Byte* bits, Byte* code) {
+    for (int j = 0; j < 32; ++j) code[j] |= static_cast<Byte>(((bits[j / 8] >> (j % 8)) & 1) << 4);
+}
+
+/// Scale and minimum `g` of q4_k and q5_k, packed in 6 bits.
+void read_6bit_pair(const Byte* s, std::size_t g, Byte& scale, Byte& min) {
+    if (g < 4) {
+        scale = s[g] & 63;
+        min = s[g + 4] & 63;
+    } else {
+        scale = static_cast<Byte>((s[g + 4] & 0x0F) | ((s[g - 4] >> 6) << 4));
+        min = static_cast<Byte>((s[g + 4] >> 4) | ((s[g] >> 6) << 4));
+    }
+}
+
+/// Where group `g` of a row's blocks starts, for types of 32-blocks; the super-block otherwise.
+const Byte* block_of(DType type, const Byte* row, std::size_t g) {
+    const auto& info = tensor::info(type);
+    return row + g * kGroup / info.block_size * info.block_bytes;
+}
+
+/// The codes of group `g` of one row.
+void read_codes(DType type, const Byte* row, std::size_t g, Byte* code) {
+    const Byte* b = block_of(type, row, g);
+    const std::size_t i = g % 8;  // in the super-block
+    const Byte* half = nullptr;
+    switch (type) {
+        case DType::q4_0:
+        case DType::iq4_nl:
+            return read_nibbles(b + 2, code);
+        case DType::q4_1:
+            return read_nibbles(b + 4, code);
+        case DType::q5_0:
+            read_nibbles(b + 6, code);
+            return add_fifth_bits(b + 2, code);
+        case DType::q5_1:
+            read_nibbles(b + 8, code);
+            return add_fifth_bits(b + 4, code);
+        case DType::q8_0:
+            for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>(b[2 + j] ^ 0x80);
+            return;
+        case DType::q2_k:
+            half = b + 16 + 32 * (i / 4);
+            for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>((half[j] >> (2 * (i % 4))) & 3);
+            return;
+        case DType::q3_k:
+            half = b + 32 + 32 * (i / 4);
+            for (int j = 0; j < 32; ++j) {
+                code[j] = static_cast<Byte>(((half[j] >> (2 * (i % 4))) & 3) | (((b[j] >> i) & 1) << 2));
+            }
+            return;
+        case DType::q4_k:
+            half = b + 16 + 32 * (i / 2);
+            for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>((half[j] >> (4 * (i % 2))) & 0x0F);
+            return;
+        case DType::q5_k:
+            half = b + 48 + 32 * (i / 2);
+            for (int j = 0; j < 32; ++j) {
+                code[j] = static_cast<Byte>(((half[j] >> (4 * (i % 2))) & 0x0F) |
+                                            (((b[16 + j] >> i) & 1) << 4));
+            }
+            return;
+        case DType::q6_k:
+            half = b + 64 * (i / 4) + 32 * (i % 2);
+            for (int j = 0; j < 32; ++j) {
+                const int high = b[128 + 32 * (i / 4) + static_cast<std::size_t>(j)] >> (2 * (i % 4));
+                code[j] = static_cast<Byte>(((half[j] >> (4 * (i % 4 / 2))) & 0x0F) | ((high & 3) << 4));
+            }
+            return;
+        case DType::iq4_xs:
+            return read_nibbles(b + 8 + 16 * i, code);
+        case DType::f32:
+        case DType::f16:
+        case DType::bf16:
+            break;
+    }
+}
+
+/// Row `r`'s part of the header of the block that starts at group `first` and has `n` groups.
+void write_header(DType type, const Byte* row, std::size_t first, std::size_t n, std::size_t r, Byte* header) {
+    const Byte* b = block_of(type, row, first);
+    const std::size_t lane = 2 * r;  // of 16-bit scales
+    switch (type) {
+        case DType::q4_0:
+        case DType::iq4_nl:
+        case DType::q5_0:
+        case DType::q8_0:
+            for (std::size_t g = 0; g < n; ++g) {
+                std::memcpy(header + 32 * g + lane, block_of(type, row, first + g), 2);
+            }
+            return;
+        case DType::q4_1:
+        case DType::q5_1:
+            for (std::size_t g = 0; g < n; ++g) {
+                std::memcpy(header + 32 * g + lane, block_of(type, row, first + g), 2);
+                std::memcpy(header + 64 + 32 * g + lane, block_of(type, row, first + g) + 2, 2);
+            }
+            return;
+        case DType::q2_k:
+            std::memcpy(header + lane, b + 80, 2);
+            std::memcpy(header + 32 + lane, b + 82, 2);
+            for (std::size_t g = 0; g < 8; ++g) std::memcpy(header + 64 + 32 * g + lane, b + 2 * g, 2);
+            return;
+        case DType::q3_k:
+            std::memcpy(header + lane, b + 108, 2);
+            for (std::size_t h = 0; h < 16; ++h) {
+                const int low = h < 8 ? b[96 + h] & 0x0F : b[88 + h] >> 4;
+                const int high = (b[104 + h % 4] >> (2 * (h / 4))) & 3;
+                header[32 + 32 * (h / 2) + lane + h % 2] = static_cast<Byte>((low | (high << 4)) - 32);
+            }
+            return;
+        case DType::q4_k:
+        case DType::q5_k:
+            std::memcpy(header + lane, b, 2);
+            std::memcpy(header + 32 + lane, b + 2, 2);
+            for (std::size_t g = 0; g < 8; ++g) {
+                read_6bit_pair(b + 4, g, header[64 + 16 * g + r], header[192 + 16 * g + r]);
+            }
+            return;
+        case DType::q6_k:
+            std::memcpy(header + lane, b + 208, 2);
+            for (std::size_t g = 0; g < 8; ++g) std::memcpy(header + 32 + 32 * g + lane, b + 192 + 2 * g, 2);
+            return;
+        case DType::iq4_xs: {
+            std::memcpy(header + lane, b, 2);
+            const unsigned high = b[2] | static_cast<unsigned>(b[3]) << 8;
+            for (std::size_t g = 0; g < 8; ++g) {
+                const unsigned low = (b[4 + g / 2] >> (4 * (g % 2))) & 0x0F;
+                const unsigned scale = low | ((high >> (2 * g)) & 3) << 4;
+                header[32 + 16 * g + r] = static_cast<Byte>(static_cast<int>(scale) - 32);
+            }
+            return;
+        }
+        case DType::f32:
+        case DType::f16:
+        case DType::bf16:
+            break;
+    }
+}
+
+// ---- writing codes ----
+
+void transpose(const GroupCodes& code, Steps& steps) {
+    for (std::size_t r = 0; r < kPanelRows; ++r) {
+        for (std::size_t s = 0; s < 8; ++s) std::memcpy(&steps[s][4 * r], &code[r][4 * s], 4);
+    }
+}
+
+void write_low4(const Steps& steps, Byte* out) {
+    for (int v = 0; v < 4; ++v) {
+        for (int i = 0; i < 64; ++i) {
+            out[64 * v + i] = static_cast<Byte>((steps[2 * v][i] & 0x0F) | (steps[2 * v + 1][i] << 4));
+        }
+    }
+}
+
+/// Bits `shift` and `shift + 1` of the codes.
+void write_pairs(const Steps& steps, int shift, Byte* out) {
+    for (int v = 0; v < 2; ++v) {
+        for (int i = 0; i < 64; ++i) {
+            int byte = 0;
+            for (int s = 0; s < 4; ++s) byte |= ((steps[4 * v + s][i] >> shift) & 3) << (2 * s);
+            out[64 * v + i] = static_cast<Byte>(byte);
+        }
+    }
+}
+
+/// Bit `shift` of the codes.
+void write_bits(const Steps& steps, int shift, Byte* out) {
+    for (int i = 0; i < 64; ++i) {
+        int byte = 0;
+        for (int s = 0; s < 8; ++s) byte |= ((steps[s][i] >> shift) & 1) << s;
+        out[i] = static_cast<Byte>(byte);
+    }
+}
+
+void write_codes(int bits, const Steps& steps, Byte* out) {
+    switch (bits) {
+        case 2:
+            return write_pairs(steps, 0, out);
+        case 3:
+            write_pairs(steps, 0, out);
+            return write_bits(steps, 2, out + 128);
+        case 4:
+            return write_low4(steps, out);
+        case 5:
+            write_low4(steps, out);
+            return write_bits(steps, 4, out + 256);
+        case 6:
+            write_low4(steps, out);
+            return write_pairs(steps, 4, out + 256);
+        default:
+            std::memcpy(out, steps, sizeof steps);
+    }
+}
+
+void pack_panel(const tensor::MatrixView& w, std::size_t panel, Byte* out) {
+    const PanelFormat format = panel_format(w.type);
+    const std::size_t n_groups = w.cols / kGroup;
+    const std::size_t first_row = panel * kPanelRows;
+    const std::size_t n_rows = std::min(kPanelRows, w.rows - first_row);
+    const std::size_t row_bytes = w.row_bytes();
+    const auto* rows = reinterpret_cast<const Byte*>(w.data) + first_row * row_bytes;
+    Byte* const end = out + panel_bytes(w.type, w.cols);
+
+    GroupCodes code = {};  // rows past the last stay zero
+    Steps steps;
+    for (std::size_t first = 0; first < n_groups; first += format.groups) {
+        const std::size_t n = std::min(format.groups, n_groups - first);
+        std::memset(out, 0, format.header_bytes);
+        for (std::size_t r = 0; r < n_rows; ++r) write_header(w.type, rows + r * row_bytes, first, n, r, out);
+        out += format.header_bytes;
+        for (std::size_t g = first; g < first + n; ++g) {
+            for (std::size_t r = 0; r < n_rows; ++r) read_codes(w.type, rows + r * row_bytes, g, code[r]);
+            transpose(code, steps);
+            write_codes(format.bits, steps, out);
+            out += format.group_bytes();
+        }
+    }
+    std::memset(out, 0, static_cast<std::size_t>(end - out));
+}
+
+// ---- reading panels back ----
+
+unsigned unpack_code(int bits, const Byte* codes, std::size_t r, std::size_t k) {
+    const std::size_t byte = 4 * r + k % 4;
+    const std::size_t step = k / 4;
+    const auto low4 = [&] { return (codes[64 * (step / 2) + byte] >> (4 * (step % 2))) & 0x0F; };
+    const auto pair = [&](const Byte* p) { return (p[64 * (step / 4) + byte] >> (2 * (step % 4))) & 3; };
+    const auto bit = [&](const Byte* p) { return (p[byte] >> step) & 1; };
+    switch (bits) {
+        case 2:
+            return static_cast<unsigned>(pair(codes));
+        case 3:
+            return static_cast<unsigned>(pair(codes) | bit(codes + 128) << 2);
+        case 4:
+            return static_cast<unsigned>(low4());
+        case 5:
+            return static_cast<unsigned>(low4() | bit(codes + 256) << 4);
+        case 6:
+            return static_cast<unsigned>(low4() | pair(codes + 256) << 4);
+        default:
+            return codes[64 * step + byte];
+    }
+}
+
+double f16_at(const Byte* p) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, p, sizeof bits);
+    return static_cast<double>(tensor::f16_to_f32(bits));
+}
+
+void read_scales(DType type, const Byte* header, std::size_t g, std::size_t r, PanelGroup& out) {
+    const std::size_t lane = 2 * r;
+    for (std::size_t h = 0; h < 2; ++h) {
+        double scale = 0;
+        double min = 0;
+        switch (type) {
+            case DType::q4_1:
+            case DType::q5_1:
+                min = -f16_at(header + 64 + 32 * g + lane);
+                [[fallthrough]];
+            case DType::q4_0:
+            case DType::iq4_nl:
+            case DType::q5_0:
+            case DType::q8_0:
+                scale = f16_at(header + 32 * g + lane);
+                break;
+            case DType::q2_k:
+                scale = f16_at(header + lane) * (header[64 + 32 * g + lane + h] & 0x0F);
+                min = f16_at(header + 32 + lane) * (header[64 + 32 * g + lane + h] >> 4);
+                break;
+            case DType::q4_k:
+            case DType::q5_k:
+                scale = f16_at(header + lane) * header[64 + 16 * g + r];
+                min = f16_at(header + 32 + lane) * header[192 + 16 * g + r];
+                break;
+            case DType::q3_k:
+            case DType::q6_k:
+                scale = f16_at(header + lane) * static_cast<std::int8_t>(header[32 + 32 * g + lane + h]);
+                break;
+            case DType::iq4_xs:
+                scale = f16_at(header + lane) * static_cast<std::int8_t>(header[32 + 16 * g + r]);
+                break;
+            case DType::f32:
+            case DType::f16:
+            case DType::bf16:
+                break;
+        }
+        out.scale[h][r] = scale;
+        out.min[h][r] = min;
+    }
+}
+
+}  // namespace
+
+std::size_t panel_bytes(DType type, std::size_t cols) {
+    const PanelFormat format = panel_format(type);
+    UNICORN_CHECK(format.bits != 0);
+    UNICORN_CHECK(cols % tensor::info(type).block_size == 0);
+    const std::size_t n_groups = cols / kGroup;
+    const std::size_t rest = n_groups % format.groups;
+    const std::size_t bytes = n_groups / format.groups * format.block_bytes() +
+                              (rest == 0 ? 0 : format.header_bytes + rest * format.group_bytes());
+    return (bytes + 63) / 64 * 64;
+}
+
+void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last, std::byte* out) {
+    UNICORN_CHECK(first <= last && last <= (weights.rows + kPanelRows - 1) / kPanelRows);
+    const std::size_t bytes = panel_bytes(weights.type, weights.cols);
+    for (std::size_t p = first; p < last; ++p) {
+        pack_panel(weights, p, reinterpret_cast<Byte*>(out + (p - first) * bytes));
+    }
+}
+
+void read_group(DType type, const std::byte* panel, std::size_t g, PanelGroup& out) {
+    const PanelFormat format = panel_format(type);
+    const auto* header = reinterpret_cast<const Byte*>(panel) + g / format.groups * format.block_bytes();
+    const Byte* codes = header + format.header_bytes + g % format.groups * format.group_bytes();
+    for (std::size_t r = 0; r < kPanelRows; ++r) {
+        read_scales(type, header, g % format.groups, r, out);
+        for (std::size_t k = 0; k < kGroup; ++k) {
+            const unsigned code = unpack_code(format.bits, codes, r, k);
+            const int value = has_iq4_table(type) ? kIq4Values[code] : static_cast<int>(code);
+            out.code[r][k] = value - format.offset;
+        }
+    }
+}
+
+}  // namespace unicorn::kernels
