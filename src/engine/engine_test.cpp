@@ -1,0 +1,270 @@
+// What the engine promises whatever the weights are: results do not depend on how tokens are cut
+// into chunks, batched, threaded, forked or cut back, and decoding allocates nothing.
+
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+
+#include "testing/allocation_counter.h"
+#include "testing/tiny_model.h"
+
+namespace unicorn::engine {
+namespace {
+
+using Row = std::vector<float>;
+
+const testing::TemporaryFolder& folder() {
+    static const testing::TemporaryFolder instance;
+    return instance;
+}
+
+/// One model a recipe, written once.
+std::string model_path(const std::string& recipe) {
+    const std::string path = folder().path(recipe + ".gguf");
+    if (FILE* file = std::fopen(path.c_str(), "r")) {
+        std::fclose(file);
+    } else {
+        testing::write_tiny_model(path, recipe);
+    }
+    return path;
+}
+
+std::unique_ptr<Engine> open(const std::string& recipe, EngineOptions options = {}) {
+    if (options.threads == 0) options.threads = 2;
+    auto engine = Engine::open(model_path(recipe), options);
+    EXPECT_TRUE(engine) << engine.error().message;
+    return std::move(*engine);
+}
+
+std::vector<std::int32_t> prompt(std::size_t n, std::uint32_t seed = 1) {
+    std::vector<std::int32_t> tokens(n);
+    for (std::size_t i = 0; i < n; ++i) {
+        seed = seed * 1664525u + 1013904223u;
+        tokens[i] = static_cast<std::int32_t>((seed >> 8) % 600);
+    }
+    return tokens;
+}
+
+std::vector<Row> all_logits(Engine& engine, Sequence& sequence, std::span<const std::int32_t> tokens) {
+    std::vector<Row> rows;
+    const Input input{&sequence, tokens, Logits::all};
+    const auto status = engine.evaluate({&input, 1}, [&](std::size_t, std::size_t position, std::span<const float> logits) {
+        EXPECT_EQ(position, sequence.length() - tokens.size() + rows.size());
+        rows.emplace_back(logits.begin(), logits.end());
+    });
+    EXPECT_TRUE(status) << status.error().message;
+    EXPECT_EQ(rows.size(), tokens.size());
+    return rows;
+}
+
+std::vector<Row> all_logits(Engine& engine, std::span<const std::int32_t> tokens) {
+    auto sequence = engine.create_sequence();
+    EXPECT_TRUE(sequence);
+    return all_logits(engine, *sequence, tokens);
+}
+
+/// Largest difference over the largest logit of the row.
+double difference(const Row& a, const Row& b) {
+    double worst = 0, scale = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        if (!std::isfinite(a[i]) || !std::isfinite(b[i])) return HUGE_VAL;
+        worst = std::max(worst, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+        scale = std::max(scale, std::abs(static_cast<double>(a[i])));
+    }
+    return worst / scale;
+}
+
+void expect_same(const std::vector<Row>& a, const std::vector<Row>& b) {
+    ASSERT_EQ(a.size(), b.size());
+    for (std::size_t i = 0; i < a.size(); ++i) ASSERT_LE(difference(a[i], b[i]), 1e-4) << "row " << i;
+}
+
+class EngineTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(EngineTest, ChunksDoNotChangeLogits) {
+    const auto tokens = prompt(150);
+    const auto whole = all_logits(*open(GetParam()), tokens);
+    for (const std::size_t chunk : {1U, 7U, 32U, 100U}) {
+        EngineOptions options;
+        options.chunk_tokens = chunk;
+        expect_same(whole, all_logits(*open(GetParam(), options), tokens));
+    }
+}
+
+TEST_P(EngineTest, ThreadsDoNotChangeLogits) {
+    const auto tokens = prompt(100);
+    EngineOptions options;
+    options.threads = 1;
+    const auto one = all_logits(*open(GetParam(), options), tokens);
+    for (const std::size_t threads : {2U, 5U}) {
+        options.threads = threads;
+        expect_same(one, all_logits(*open(GetParam(), options), tokens));
+    }
+}
+
+TEST_P(EngineTest, BatchesOfSequencesDoNotChangeLogits) {
+    EngineOptions options;
+    options.max_sequences = 3;
+    options.chunk_tokens = 64;
+    const auto engine = open(GetParam(), options);
+    const std::vector<std::vector<std::int32_t>> prompts = {prompt(90, 1), prompt(1, 2), prompt(55, 3)};
+    std::vector<Sequence> sequences;
+    std::vector<Input> inputs;
+    for (std::size_t i = 0; i < 3; ++i) sequences.push_back(std::move(*engine->create_sequence()));
+    for (std::size_t i = 0; i < 3; ++i) inputs.push_back({&sequences[i], prompts[i], Logits::last});
+    std::vector<Row> together(3);
+    const LogitsSink sink = [&](std::size_t input, std::size_t position, std::span<const float> logits) {
+        EXPECT_TRUE(together[input].empty());
+        EXPECT_EQ(position, sequences[input].length() - 1);
+        together[input].assign(logits.begin(), logits.end());
+    };
+    ASSERT_TRUE(engine->evaluate(inputs, sink));
+    // And one more token each, all in one batch.
+    const auto first = std::exchange(together, std::vector<Row>(3));
+    const std::vector<std::int32_t> next = {5};
+    for (Input& input : inputs) input.tokens = next;
+    ASSERT_TRUE(engine->evaluate(inputs, sink));
+    sequences.clear();
+
+    for (std::size_t i = 0; i < 3; ++i) {
+        auto tokens = prompts[i];
+        tokens.push_back(5);
+        const auto alone = all_logits(*engine, tokens);
+        EXPECT_LE(difference(first[i], alone[alone.size() - 2]), 1e-4);
+        EXPECT_LE(difference(together[i], alone.back()), 1e-4);
+    }
+}
+
+TEST_P(EngineTest, ForksGoTheirOwnWays) {
+    EngineOptions options;
+    options.max_sequences = 2;
+    const auto engine = open(GetParam(), options);
+    const auto past = prompt(70, 1), left = prompt(40, 2), right = prompt(40, 3);
+    auto a = engine->create_sequence();
+    ASSERT_TRUE(a);
+    all_logits(*engine, *a, past);
+    auto b = a->fork();
+    ASSERT_TRUE(b);
+    EXPECT_EQ(engine->create_sequence().error().code, ErrorCode::out_of_memory);
+    const auto left_rows = all_logits(*engine, *a, left);
+    const auto right_rows = all_logits(*engine, *b, right);
+
+    for (const auto& [tail, rows] : {std::pair(&left, &left_rows), std::pair(&right, &right_rows)}) {
+        auto tokens = past;
+        tokens.insert(tokens.end(), tail->begin(), tail->end());
+        const auto other = open(GetParam());
+        const auto alone = all_logits(*other, tokens);
+        for (std::size_t i = 0; i < tail->size(); ++i) ASSERT_LE(difference((*rows)[i], alone[70 + i]), 1e-4);
+    }
+}
+
+TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
+    EngineOptions options;
+    options.chunk_tokens = 16;
+    const auto engine = open(GetParam(), options);
+    const auto tokens = prompt(200, 1), tail = prompt(10, 2);
+    for (const std::size_t keep : {199U, 190U, 100U, 1U, 0U}) {  // 100: local layers have dropped its window
+        auto sequence = engine->create_sequence();
+        ASSERT_TRUE(sequence);
+        all_logits(*engine, *sequence, tokens);
+        sequence->truncate(keep);
+        EXPECT_EQ(sequence->length(), keep);
+        const auto rows = all_logits(*engine, *sequence, tail);
+
+        auto expected_tokens = tokens;
+        expected_tokens.resize(keep);
+        expected_tokens.insert(expected_tokens.end(), tail.begin(), tail.end());
+        const auto expected = all_logits(*open(GetParam()), expected_tokens);
+        for (std::size_t i = 0; i < tail.size(); ++i) ASSERT_LE(difference(rows[i], expected[keep + i]), 1e-4) << keep;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, EngineTest, ::testing::Values("f32", "bf16", "q8_0", "q4_0", "q4_k_m", "mixed"),
+                         [](const auto& test) { return test.param; });
+
+TEST(Engine, EveryTypeGivesFiniteLogits) {
+    for (const tensor::DTypeInfo& type : tensor::all_dtypes()) {
+        const auto rows = all_logits(*open(std::string(type.name)), prompt(20));
+        EXPECT_LT(difference(rows.back(), rows.back()), 1) << type.name;
+    }
+}
+
+TEST(Engine, DecodingAllocatesNothing) {
+    const auto engine = open("q4_0");
+    auto sequence = engine->create_sequence();
+    ASSERT_TRUE(sequence);
+    all_logits(*engine, *sequence, prompt(40));
+    const std::vector<std::int32_t> token = {7};
+    const Input input{&*sequence, token, Logits::last};
+    float seen = 0;
+    const LogitsSink sink = [&](std::size_t, std::size_t, std::span<const float> logits) { seen += logits[0]; };
+    ASSERT_TRUE(engine->evaluate({&input, 1}, sink));
+    const std::size_t before = testing::allocation_count();
+    for (int i = 0; i < 100; ++i) ASSERT_TRUE(engine->evaluate({&input, 1}, sink));
+    EXPECT_EQ(testing::allocation_count() - before, 0U);
+    EXPECT_TRUE(std::isfinite(seen));
+}
+
+TEST(Engine, RefusesWithoutChangingAnything) {
+    EngineOptions options;
+    options.context = 32;
+    const auto engine = open("q4_0", options);
+    auto sequence = engine->create_sequence();
+    ASSERT_TRUE(sequence);
+    const LogitsSink sink = [](std::size_t, std::size_t, std::span<const float>) {};
+    const auto tokens = prompt(20);
+    Input input{&*sequence, tokens, Logits::none};
+    ASSERT_TRUE(engine->evaluate({&input, 1}, sink));
+
+    const auto too_long = engine->evaluate({&input, 1}, sink);
+    ASSERT_FALSE(too_long);
+    EXPECT_NE(too_long.error().message.find("40 tokens do not fit in a context of 32"), std::string::npos);
+    const std::vector<std::int32_t> unknown = {1, 600};
+    input.tokens = unknown;
+    EXPECT_EQ(engine->evaluate({&input, 1}, sink).error().code, ErrorCode::invalid_argument);
+    input.tokens = {};
+    EXPECT_FALSE(engine->evaluate({&input, 1}, sink));
+    EXPECT_EQ(sequence->length(), 20U);
+    input.tokens = std::span(tokens).first(12);
+    EXPECT_TRUE(engine->evaluate({&input, 1}, sink));
+    EXPECT_EQ(sequence->length(), 32U);
+}
+
+TEST(Engine, CancelKeepsWholeChunks) {
+    EngineOptions options;
+    options.chunk_tokens = 16;
+    const auto engine = open("q4_0", options);
+    auto sequence = engine->create_sequence();
+    ASSERT_TRUE(sequence);
+    const auto tokens = prompt(100);
+    const Input input{&*sequence, tokens, Logits::last};
+    const LogitsSink sink = [](std::size_t, std::size_t, std::span<const float>) { FAIL(); };
+    int asked = 0;
+    const auto status = engine->evaluate({&input, 1}, sink, [&] { return ++asked == 3; });
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::cancelled);
+    EXPECT_EQ(sequence->length(), 32U);
+    expect_same(all_logits(*engine, *sequence, std::span(tokens).subspan(32)),
+                [&] {
+                    auto rows = all_logits(*open("q4_0"), tokens);
+                    rows.erase(rows.begin(), rows.begin() + 32);
+                    return rows;
+                }());
+}
+
+TEST(Engine, ContextsPastTheModelsAreRefused) {
+    EngineOptions options;
+    options.context = 1025;
+    const auto engine = Engine::open(model_path("q4_0"), options);
+    ASSERT_FALSE(engine);
+    EXPECT_EQ(engine.error().code, ErrorCode::invalid_argument);
+    options.context = 0;
+    options.device = "tpu";
+    EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::unsupported);
+}
+
+}  // namespace
+}  // namespace unicorn::engine

@@ -1,0 +1,109 @@
+#include "engine/kv_cache.h"
+
+#include <gtest/gtest.h>
+
+#include "memory/host_allocator.h"
+
+namespace unicorn::engine {
+namespace {
+
+constexpr auto kLocal = device::LayerGroup::local;
+constexpr auto kGlobal = device::LayerGroup::global;
+
+class KvCacheTest : public testing::Test {
+protected:
+    static model::Config config() {
+        model::Config c;
+        c.n_layers = 7;
+        c.n_kv_heads = 2;
+        c.head_dim = 16;
+        c.window = 64;
+        return c;
+    }
+    KvCache make(std::size_t sequences) {
+        auto cache = KvCache::create(config(), 1024, sequences, 128, allocator_);
+        EXPECT_TRUE(cache);
+        return std::move(*cache);
+    }
+    static std::int32_t page(const KvCache& cache, device::LayerGroup group, std::int32_t slot, std::size_t position) {
+        device::Batch batch;
+        cache.describe(batch);
+        return batch.pages(group, slot)[position / 32];
+    }
+    memory::HostAllocator allocator_{std::size_t{64} << 20};
+};
+
+TEST_F(KvCacheTest, LocalPagesAreBoundedByTheWindow) {
+    KvCache cache = make(1);
+    const std::int32_t slot = cache.open_slot().value();
+    std::size_t most = 0;
+    for (std::size_t at = 0; at < 1024; at += 128) {
+        cache.prepare_write(slot, at, 128);
+        most = std::max(most, cache.pages_in_use(kLocal));
+        EXPECT_EQ(cache.pages_in_use(kGlobal), (at + 128) / 32);
+        // The first query of the chunk sees 63 positions before it.
+        if (at > 0) {
+            EXPECT_GE(page(cache, kLocal, slot, at - 63), 0);
+        }
+    }
+    EXPECT_LE(most, (64 + 128) / 32 + 1);
+    EXPECT_EQ(page(cache, kLocal, slot, 0), -1);
+    EXPECT_GE(page(cache, kGlobal, slot, 0), 0);
+    cache.close_slot(slot);
+    EXPECT_EQ(cache.pages_in_use(kLocal), 0U);
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 0U);
+}
+
+TEST_F(KvCacheTest, ForksShareUntilOneWrites) {
+    KvCache cache = make(2);
+    const std::int32_t a = cache.open_slot().value();
+    cache.prepare_write(a, 0, 40);
+    auto* k = reinterpret_cast<std::uint16_t*>(cache.layers()[5].k.host);  // layer 5 is global
+    const std::size_t page_values = 2 * 32 * 16;
+    const std::int32_t shared = page(cache, kGlobal, a, 39);
+    k[static_cast<std::size_t>(shared) * page_values + 7] = 1234;
+
+    const std::int32_t b = cache.fork_slot(a).value();
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 2U);
+    EXPECT_FALSE(cache.open_slot());  // both slots are taken
+
+    cache.prepare_write(b, 40, 1);
+    EXPECT_EQ(page(cache, kGlobal, a, 0), page(cache, kGlobal, b, 0));
+    const std::int32_t own = page(cache, kGlobal, b, 40);
+    EXPECT_NE(own, shared);
+    EXPECT_EQ(page(cache, kGlobal, a, 39), shared);
+    EXPECT_EQ(k[static_cast<std::size_t>(own) * page_values + 7], 1234);
+    cache.close_slot(a);
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 2U);
+    cache.close_slot(b);
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 0U);
+}
+
+TEST_F(KvCacheTest, TruncateKnowsWhatLocalLayersHaveLost) {
+    KvCache cache = make(1);
+    const std::int32_t slot = cache.open_slot().value();
+    for (std::size_t at = 0; at < 512; at += 128) cache.prepare_write(slot, at, 128);
+    EXPECT_TRUE(cache.truncate(slot, 500));
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 16U);
+    EXPECT_TRUE(cache.truncate(slot, 400));
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 13U);
+    EXPECT_FALSE(cache.truncate(slot, 100));
+    EXPECT_EQ(cache.pages_in_use(kGlobal), 0U);
+    EXPECT_EQ(cache.pages_in_use(kLocal), 0U);
+}
+
+TEST_F(KvCacheTest, ReadsTheWindowOnlyInLocalLayers) {
+    // 7 layers, one of them global; a token is 2 x 2 x 16 f16 values a layer.
+    EXPECT_EQ(KvCache::read_bytes(config(), 0), 7U * 128);
+    EXPECT_EQ(KvCache::read_bytes(config(), 999), (6U * 64 + 1000) * 128);
+}
+
+TEST_F(KvCacheTest, SaysWhenMemoryIsShort) {
+    memory::HostAllocator small(1000);
+    const auto cache = KvCache::create(config(), 1024, 1, 128, small);
+    ASSERT_FALSE(cache);
+    EXPECT_EQ(cache.error().code, ErrorCode::out_of_memory);
+}
+
+}  // namespace
+}  // namespace unicorn::engine
