@@ -46,7 +46,7 @@ private:
     bool in_unknown_run_ = false;
 };
 
-inline constexpr std::size_t kMaxShortChunk = 48;  // bytes
+inline constexpr std::size_t kMaxShortChunk = 250;  // bytes
 
 /// Merges a chunk of at most kMaxShortChunk bytes of valid UTF-8 by looking over all its pairs for
 /// every merge: quadratic, but in registers and the first cache level.

@@ -105,19 +105,16 @@ Result<PieceTable> PieceTable::build(const formats::Vocabulary& vocabulary) {
     table.roots_.fill(kNoNode);
     table.slots_.resize(std::bit_ceil(2 * n), Slot{0, kNoPiece});
     table.arena_.reserve(n_bytes);
-    table.offsets_.reserve(n + 1);
-    table.offsets_.push_back(0);
-    table.priorities_.resize(n);
-    table.types_.resize(n);
+    table.entries_.resize(n);
 
-    for (std::size_t i = 0; i < n; ++i) table.types_[i] = pieces[i].type;
+    for (std::size_t i = 0; i < n; ++i) table.entries_[i].type = pieces[i].type;
     const auto make_control = [&](std::optional<std::int32_t> id, const char* name) -> Status {
         if (!id) return {};
         if (*id < 0 || static_cast<std::size_t>(*id) >= n) {
             return fail(ErrorCode::invalid_file,
                         "the vocabulary's {} id is {}, but there are {} pieces", name, *id, n);
         }
-        PieceType& type = table.types_[static_cast<std::size_t>(*id)];
+        PieceType& type = table.entries_[static_cast<std::size_t>(*id)].type;
         if (type != PieceType::unknown) type = PieceType::control;
         return {};
     };
@@ -129,7 +126,8 @@ Result<PieceTable> PieceTable::build(const formats::Vocabulary& vocabulary) {
     }
     if (vocabulary.unk) {
         if (status) status = make_control(vocabulary.unk, "unknown");
-        if (status) table.types_[static_cast<std::size_t>(*vocabulary.unk)] = PieceType::unknown;
+        if (status)
+            table.entries_[static_cast<std::size_t>(*vocabulary.unk)].type = PieceType::unknown;
     }
     if (!status) return forward(status);
 
@@ -137,12 +135,14 @@ Result<PieceTable> PieceTable::build(const formats::Vocabulary& vocabulary) {
     for (std::size_t i = 0; i < n; ++i) {
         const formats::Piece& piece = pieces[i];
         const auto id = static_cast<std::int32_t>(i);
-        PieceType& type = table.types_[i];
+        Entry& entry = table.entries_[i];
+        PieceType& type = entry.type;
         if (!std::isfinite(piece.score)) {
             return fail(ErrorCode::invalid_file, "piece {} of the vocabulary has the score {}", i,
                         piece.score);
         }
-        table.priorities_[i] = ordered(piece.score);
+        entry.priority = ordered(piece.score);
+        entry.offset = static_cast<std::uint32_t>(table.arena_.size());
         if (type == PieceType::user_defined &&
             std::find(std::begin(kControlTexts), std::end(kControlTexts), piece.text) !=
                 std::end(kControlTexts)) {
@@ -162,7 +162,7 @@ Result<PieceTable> PieceTable::build(const formats::Vocabulary& vocabulary) {
         } else {
             append_with_spaces(table.arena_, piece.text);
         }
-        table.offsets_.push_back(static_cast<std::uint32_t>(table.arena_.size()));
+        entry.length = static_cast<std::uint32_t>(table.arena_.size() - entry.offset);
 
         const std::string_view text = table.text(id);
         if (type == PieceType::control || type == PieceType::unknown)

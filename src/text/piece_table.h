@@ -33,16 +33,18 @@ public:
     /// range, or no way to write a character that no piece covers (byte pieces or an unknown id).
     static Result<PieceTable> build(const formats::Vocabulary& vocabulary);
 
-    std::size_t size() const { return types_.size(); }
+    std::size_t size() const { return entries_.size(); }
 
     /// The bytes that piece `id` stands for; a byte piece is its one byte.
     std::string_view text(std::int32_t id) const {
-        const std::size_t at = static_cast<std::size_t>(id);
-        return {arena_.data() + offsets_[at], offsets_[at + 1] - offsets_[at]};
+        const Entry& entry = entries_[static_cast<std::size_t>(id)];
+        return {arena_.data() + entry.offset, entry.length};
     }
     /// The type the tokenizer works by: that of the file, except that special ids and Gemma's turn
     /// and image markers are control pieces even where the file calls them user-defined.
-    formats::PieceType type(std::int32_t id) const { return types_[static_cast<std::size_t>(id)]; }
+    formats::PieceType type(std::int32_t id) const {
+        return entries_[static_cast<std::size_t>(id)].type;
+    }
 
     /// The piece that a merge with this outcome makes (normal or unused), or kNoPiece.
     std::int32_t find(std::string_view text) const noexcept;
@@ -50,7 +52,7 @@ public:
     std::int32_t find_ascii(unsigned char c) const { return ascii_ids_[c]; }
     /// Merges go from the highest priority to the lowest; never 0. The order is that of the scores.
     std::uint32_t priority(std::int32_t id) const {
-        return priorities_[static_cast<std::size_t>(id)];
+        return entries_[static_cast<std::size_t>(id)].priority;
     }
     /// False where no piece that merges can make has byte `b` right after byte `a`: then no merge
     /// ever crosses such a place, and the texts on its two sides can be tokenized apart.
@@ -80,6 +82,12 @@ public:
 
 private:
     static constexpr std::uint32_t kNoNode = 0xFFFFFFFF;
+    struct Entry {  // what a merge needs to know of a piece, in one cache line
+        std::uint32_t offset = 0;
+        std::uint32_t length = 0;
+        std::uint32_t priority = 0;
+        formats::PieceType type = formats::PieceType::normal;
+    };
     struct Slot {
         std::uint32_t tag;  // the upper half of the hash
         std::int32_t id;
@@ -97,9 +105,7 @@ private:
     void insert_whole(std::int32_t id);
 
     std::string arena_;
-    std::vector<std::uint32_t> offsets_;  // size() + 1 of them
-    std::vector<formats::PieceType> types_;
-    std::vector<std::uint32_t> priorities_;
+    std::vector<Entry> entries_;
     std::vector<Slot> slots_;  // a power of two, at most half full, linear probing
     std::vector<Node> nodes_;
     std::vector<std::int32_t> control_ids_;

@@ -69,6 +69,24 @@ void random_letters_line(benchmark::State& state) {
 }
 BENCHMARK(random_letters_line)->Arg(1'000'000)->Arg(10'000'000)->Unit(benchmark::kMillisecond);
 
+/// Words of `range` random letters, each different: no cache, no piece longer than a few letters.
+void random_words(benchmark::State& state) {
+    std::mt19937 rng(3);
+    std::string text(300'000, ' ');
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool ends = i % static_cast<std::size_t>(state.range(0)) == 0;
+        text[i] = ends ? ' ' : static_cast<char>('a' + rng() % 26);
+    }
+    encode(state, text);
+}
+BENCHMARK(random_words)
+    ->Arg(8)
+    ->Arg(40)
+    ->Arg(120)
+    ->Arg(250)
+    ->Arg(500)
+    ->Unit(benchmark::kMillisecond);
+
 void any_script(benchmark::State& state) {
     std::mt19937 rng(2);
     encode(state, random_text(rng, Script::any_unicode, 300'000));

@@ -7,6 +7,7 @@
 #include <random>
 #include <set>
 
+#include "formats/tokenizer_files.h"
 #include "text/testing.h"
 #include "text/tokenizer.h"
 
@@ -115,6 +116,31 @@ TEST(TokenizerOracle, ValidationText) {
     }
 }
 
+TEST(TokenizerOracle, BundledModelsOwnFile) {
+    const std::string path =
+        std::string(UNICORN_SOURCE_DIR) + "/training/tokenizer/tokenizer.model";
+    const auto vocabulary = formats::read_sentencepiece_model(path);
+    if (!vocabulary && vocabulary.error().code == ErrorCode::not_found) {
+        GTEST_SKIP() << vocabulary.error().message;
+    }
+    ASSERT_TRUE(vocabulary) << vocabulary.error().message;
+    // The file calls the turn markers user-defined, so SentencePiece finds them in every text.
+    Pair pair(*vocabulary, true);
+    ASSERT_TRUE(pair.theirs.Load(path).ok());
+    std::mt19937 rng(5);
+    for (int i = 0; i < 2000; ++i) {
+        const Script script = i % 3 == 0   ? Script::ascii
+                              : i % 3 == 1 ? Script::letters
+                                           : Script::any_unicode;
+        ASSERT_TRUE(pair.agree_on(random_text(rng, script, rng() % 300))) << "text " << i;
+    }
+    EXPECT_TRUE(
+        pair.agree_on("<start_of_turn>user\nA story.<end_of_turn>\n<start_of_turn>model\n"));
+    const auto text = read_shared("corpus/valid.txt.xz");
+    UNICORN_SKIP_WITHOUT(text);
+    EXPECT_TRUE(pair.agree_on(*text));
+}
+
 TEST(TokenizerOracle, RandomTextsWithGemmasVocabulary) {
     UNICORN_SKIP_WITHOUT(gemma_vocabulary());
     const Pair pair(*gemma_vocabulary());
@@ -158,8 +184,8 @@ TEST(TokenizerOracle, LongRuns) {
     for (const char* unit :
          {"a",      "ab",     "e",  "the", " the",   " ",          "\n",   "\t", "=",  "-",  "0",
           "\u4E00", "\u00E9", "ha", "_",   "\u2581", "\U0001F984", "\x01", "<b", "</", ".\n"}) {
-        for (const std::size_t n :
-             {1, 2, 3, 5, 8, 13, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 1000, 20'000}) {
+        for (const std::size_t n : {1,  2,  3,  5,  8,   13,  31,  32,  33,   47,    48,
+                                    49, 63, 64, 65, 100, 249, 250, 251, 1000, 20'000}) {
             std::string text;
             for (std::size_t i = 0; i < n; ++i) text += unit;
             ASSERT_TRUE(pair.agree_on(text))
