@@ -1,0 +1,188 @@
+// unicorn bench: prompt processing and generation, against the bandwidth of the memory.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/progress.h"
+#include "base/thread_pool.h"
+#include "cli/bench_report.h"
+#include "cli/command.h"
+#include "cli/options.h"
+#include "cli/terminal.h"
+#include "engine/engine.h"
+#include "kernels/isa.h"
+#include "memory/bandwidth.h"
+
+namespace unicorn::cli {
+namespace {
+
+struct Test {
+    bool prompt = false;     // else generation
+    std::size_t tokens = 0;
+    std::size_t depth = 0;   // tokens in the cache before
+
+    std::string name() const {
+        return fmt::format("{}{}{}", prompt ? "pp" : "tg", tokens, depth > 0 ? fmt::format("@d{}", depth) : "");
+    }
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+class BenchCommand : public Command {
+public:
+    explicit BenchCommand(CLI::App& parent) {
+        app = parent.add_subcommand(
+            "bench",
+            "Measure speed against the memory's bandwidth\n\n"
+            "pp512 is a prompt of 512 tokens processed at once, tg128 is 128 tokens made one by one, and\n"
+            "@d4096 means with 4,096 tokens in the context already. Each test runs once to warm up and\n"
+            "then -r times. GB/s is what the model reads from memory for that; the share compares it with\n"
+            "plain reads of the same memory by the same threads, measured between the repetitions.");
+        app->add_option("-p,--pp", prompts_, "Prompt sizes; 0: none (default 512)")->type_name("N,...");
+        app->add_option("-n,--tg", generations_, "Tokens to make; 0: none (default 128)")->type_name("N,...");
+        app->add_option("-d,--depth", depths_, "Tokens in the context before each test (default 0)")->type_name("N,...");
+        app->add_option("-r,--repetitions", repetitions_, "Repetitions of each test (default 5)")->type_name("N");
+        add_model_option(*app, model_);
+        add_choice(*app, "--format", format_, "table|json|csv|md", "How to print the results (default table)");
+        app->add_flag("--json", json_, "The same as --format json");
+        add_engine_options(*app, engine_, false);
+        app->footer(
+            "Examples:\n"
+            "  unicorn bench\n"
+            "  unicorn bench -m model.gguf -p 128,512 -n 128 -d 0,4096\n"
+            "  unicorn bench -p 0 -n 64 -r 10 --format csv > generation.csv\n"
+            "  unicorn synth 1b shape.gguf --type q4_0 && unicorn bench -m shape.gguf");
+    }
+
+    Result<int> run() override {
+        if (json_ && app->count("--format") > 0 && format_ != "json")
+            return fail(ErrorCode::invalid_argument, "--json and --format {} exclude each other", format_);
+        if (repetitions_ == 0) return fail(ErrorCode::invalid_argument, "--repetitions is 0, must be at least 1");
+        auto tests = plan();
+        if (!tests) return forward(tests);
+        for (const Test& test : *tests) engine_.context = std::max(engine_.context, test.depth + test.tokens);
+        auto engine = open_engine(model_, engine_);
+        if (!engine) return forward(engine);
+        auto sequence = (*engine)->create_sequence();
+        if (!sequence) return forward(sequence);
+        auto isa = kernels::choose_isa();
+        if (!isa) return forward(isa);
+
+        BenchReport report;
+        report.machine = machine_info();
+        report.model = model_info((*engine)->file());
+        report.device = (*engine)->device_name();
+        report.threads = (*engine)->options().threads;
+        report.isa = kernels::name(*isa);
+
+        // The engine's own threads are parked while these read, and the other way round.
+        ThreadPool pool(report.threads);
+        memory::ReadBandwidth bandwidth(pool);
+        const InterruptScope interrupt;
+        Progress progress("bench", tests->size() * (repetitions_ + 1), ProgressUnit::items);
+        std::size_t done = 0;
+        for (const Test& test : *tests) {
+            BenchRow row;
+            row.test = test.name();
+            row.bytes_per_token = bytes_per_token(**engine, test);
+            for (std::size_t i = 0; i <= repetitions_; ++i) {
+                const double read_gb_s = bandwidth.measure_gb_per_s();
+                auto seconds = measure(**engine, *sequence, test);
+                if (!seconds && seconds.error().code == ErrorCode::cancelled) return kInterrupted;
+                if (!seconds) return forward(seconds);
+                progress.update(++done);
+                if (i == 0) continue;  // the warm-up
+                row.tok_s.push_back(static_cast<double>(test.tokens) / *seconds);
+                row.read_gb_s.push_back(read_gb_s);
+            }
+            report.rows.push_back(std::move(row));
+        }
+        if (auto s = write_out(format_report(report, json_ ? "json" : format_, colour_wanted(1))); !s) return forward(s);
+        return kSuccess;
+    }
+
+private:
+    Result<std::vector<Test>> plan() const {
+        constexpr std::int64_t kMost = 1 << 20;
+        std::vector<Test> tests;
+        std::vector<std::int64_t> lists[3];
+        const std::pair<const std::string&, const char*> texts[3] = {
+            {prompts_, "--pp"}, {generations_, "--tg"}, {depths_, "--depth"}};
+        for (std::size_t i = 0; i < 3; ++i) {
+            auto list = parse_list(texts[i].first, texts[i].second);
+            if (!list) return forward(list);
+            for (const std::int64_t n : *list)
+                if (n < 0 || n > kMost)
+                    return fail(ErrorCode::invalid_argument, "{}: {} is not between 0 and {}", texts[i].second, n, kMost);
+            lists[i] = std::move(*list);
+        }
+        for (const std::int64_t depth : lists[2]) {
+            for (const bool prompt : {true, false})
+                for (const std::int64_t n : lists[prompt ? 0 : 1])
+                    if (n > 0) tests.push_back({prompt, static_cast<std::size_t>(n), static_cast<std::size_t>(depth)});
+        }
+        if (tests.empty()) return fail(ErrorCode::invalid_argument, "nothing to measure: -p and -n are both 0");
+        return tests;
+    }
+
+    // Decoding reads weights and cache for every token, a prompt once for every chunk.
+    static double bytes_per_token(const engine::Engine& engine, const Test& test) {
+        if (!test.prompt) return static_cast<double>(engine.read_bytes_per_token(test.depth + test.tokens / 2));
+        const std::size_t chunk = engine.options().chunk_tokens;
+        double bytes = 0;
+        for (std::size_t begin = 0; begin < test.tokens; begin += chunk)
+            bytes += static_cast<double>(engine.read_bytes_per_token(test.depth + begin));
+        return bytes / static_cast<double>(test.tokens);
+    }
+
+    // Seconds of one repetition. Tokens are pseudo-random: what they are does not change the work.
+    Result<double> measure(engine::Engine& engine, engine::Sequence& sequence, const Test& test) {
+        const auto n_vocab = static_cast<std::uint32_t>(engine.n_vocab());
+        const auto fill = [&](std::size_t n) {
+            tokens_.resize(n);
+            for (std::int32_t& id : tokens_) {
+                state_ = state_ * 1664525u + 1013904223u;  // Numerical Recipes' generator
+                id = static_cast<std::int32_t>((state_ >> 8) % n_vocab);
+            }
+        };
+        const auto evaluate = [&](std::span<const std::int32_t> tokens, engine::Logits logits) {
+            const engine::Input input{&sequence, tokens, logits};
+            return engine.evaluate({&input, 1}, [](std::size_t, std::size_t, std::span<const float>) {},
+                                   InterruptScope::requested);
+        };
+        // Up to the depth, untimed. The last token of it is evaluated again for every repetition,
+        // because that also brings back what local layers have dropped since.
+        const std::size_t kept = test.depth > 0 ? std::min(sequence.length(), test.depth - 1) : 0;
+        sequence.truncate(kept);
+        if (test.depth > kept) {
+            fill(test.depth - kept);
+            if (auto s = evaluate(tokens_, engine::Logits::none); !s) return forward(s);
+        }
+        fill(test.tokens);
+        const auto start = std::chrono::steady_clock::now();
+        if (test.prompt) {
+            if (auto s = evaluate(tokens_, engine::Logits::last); !s) return forward(s);
+        } else {
+            for (std::size_t i = 0; i < test.tokens; ++i)
+                if (auto s = evaluate({&tokens_[i], 1}, engine::Logits::last); !s) return forward(s);
+        }
+        return seconds_since(start);
+    }
+
+    std::string prompts_ = "512", generations_ = "128", depths_ = "0", model_, format_ = "table";
+    std::size_t repetitions_ = 5;
+    bool json_ = false;
+    engine::EngineOptions engine_;
+    std::vector<std::int32_t> tokens_;
+    std::uint32_t state_ = 1;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> add_bench(CLI::App& parent) { return std::make_unique<BenchCommand>(parent); }
+
+}  // namespace unicorn::cli

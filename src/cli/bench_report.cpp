@@ -1,0 +1,119 @@
+#include "cli/bench_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/progress.h"
+#include "cli/table.h"
+
+namespace unicorn::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+double least(const BenchRow& row) { return *std::min_element(row.tok_s.begin(), row.tok_s.end()); }
+double most(const BenchRow& row) { return *std::max_element(row.tok_s.begin(), row.tok_s.end()); }
+
+double read_gb_s(const BenchReport& report) {
+    std::vector<double> all;
+    for (const auto& row : report.rows) all.insert(all.end(), row.read_gb_s.begin(), row.read_gb_s.end());
+    return all.empty() ? 0 : median(all);
+}
+
+std::string as_json(const BenchReport& report) {
+    Json out;
+    out["machine"] = {{"cpu", report.machine.cpu},
+                      {"cpus", report.machine.cpus},
+                      {"threads", report.threads},
+                      {"isa", report.isa},
+                      {"device", report.device},
+                      {"memory_bytes", report.machine.memory_bytes},
+                      {"read_gb_s", read_gb_s(report)},
+                      {"os", report.machine.os},
+                      {"compiler", report.machine.compiler}};
+    out["model"] = {{"name", report.model.name},
+                    {"file_bytes", report.model.file_bytes},
+                    {"parameters", report.model.parameters},
+                    {"types", report.model.types}};
+    out["rows"] = Json::array();
+    for (const auto& row : report.rows) {
+        Json entry;
+        entry["test"] = row.test;
+        entry["tok_s"] = {{"median", row.median_tok_s()}, {"min", least(row)}, {"max", most(row)}};
+        entry["gb_s"] = row.gb_s();
+        entry["bandwidth_share"] = row.bandwidth_share();
+        out["rows"].push_back(std::move(entry));
+    }
+    return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+// A field of RFC 4180: in quotes, quotes doubled.
+std::string csv_text(const std::string& text) {
+    std::string out = "\"";
+    for (const char c : text) out += c == '"' ? std::string("\"\"") : std::string(1, c);
+    return out + "\"";
+}
+
+std::string as_csv(const BenchReport& report) {
+    std::string out =
+        "cpu,threads,isa,model,parameters,types,test,tok_s_median,tok_s_min,tok_s_max,gb_s,bandwidth_share\n";
+    for (const auto& row : report.rows) {
+        out += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f}\n", csv_text(report.machine.cpu),
+                           report.threads, report.isa, csv_text(report.model.name), report.model.parameters,
+                           csv_text(report.model.types), row.test, row.median_tok_s(), least(row), most(row),
+                           row.gb_s(), row.bandwidth_share());
+    }
+    return out;
+}
+
+std::vector<std::vector<std::string>> cells(const BenchReport& report) {
+    std::vector<std::vector<std::string>> rows{{"test", "tok/s", "min", "max", "GB/s", "of bandwidth"}};
+    for (const auto& row : report.rows) {
+        rows.push_back({row.test, fmt::format("{:.2f}", row.median_tok_s()), fmt::format("{:.2f}", least(row)),
+                        fmt::format("{:.2f}", most(row)), fmt::format("{:.2f}", row.gb_s()),
+                        fmt::format("{:.0f} %", 100 * row.bandwidth_share())});
+    }
+    return rows;
+}
+
+std::string heading(const BenchReport& report) {
+    return fmt::format("{}, {} parameters, {} ({})\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n", report.model.name,
+                       report.model.parameters, human_bytes(static_cast<double>(report.model.file_bytes)),
+                       report.model.types, report.machine.cpu, report.device, report.machine.os,
+                       report.machine.compiler, read_gb_s(report));
+}
+
+std::string as_markdown(const BenchReport& report) {
+    std::string out = heading(report) + "\n";
+    bool first = true;
+    for (const auto& row : cells(report)) {
+        out += fmt::format("| {} |\n", fmt::join(row, " | "));
+        if (first) out += "|---|---:|---:|---:|---:|---:|\n";
+        first = false;
+    }
+    return out;
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    const std::size_t n = values.size();
+    return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+double BenchRow::median_tok_s() const { return median(tok_s); }
+double BenchRow::gb_s() const { return bytes_per_token * median_tok_s() / 1e9; }
+double BenchRow::bandwidth_share() const { return gb_s() / median(read_gb_s); }
+
+std::string format_report(const BenchReport& report, const std::string& format, bool colour) {
+    if (format == "json") return as_json(report);
+    if (format == "csv") return as_csv(report);
+    if (format == "md") return as_markdown(report);
+    using enum Align;
+    return heading(report) + "\n" + aligned_table(cells(report), {left, right, right, right, right, right}, colour);
+}
+
+}  // namespace unicorn::cli

@@ -1,0 +1,39 @@
+#pragma once
+// The numbers of a benchmark, and the four ways to write them.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "cli/machine.h"
+
+namespace unicorn::cli {
+
+struct BenchRow {
+    std::string test;  // "pp512", "tg128", "tg128@d4096"
+    std::vector<double> tok_s;       // one a repetition
+    std::vector<double> read_gb_s;   // plain reads measured between the repetitions
+    double bytes_per_token = 0;      // read from memory, on average
+
+    double median_tok_s() const;
+    double gb_s() const;
+    /// gb_s over the median of the plain reads.
+    double bandwidth_share() const;
+};
+
+struct BenchReport {
+    MachineInfo machine;
+    ModelInfo model;
+    std::string device;  // "cpu, 2 threads, avx512"
+    std::size_t threads = 0;
+    std::string isa;
+    std::vector<BenchRow> rows;
+};
+
+/// The middle one; of an even number, the mean of the two in the middle. `values` is not empty.
+double median(std::vector<double> values);
+
+/// `format`: table, json, csv or md.
+std::string format_report(const BenchReport& report, const std::string& format, bool colour);
+
+}  // namespace unicorn::cli

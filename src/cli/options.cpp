@@ -1,0 +1,151 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "cli/model_path.h"
+
+namespace unicorn::cli {
+namespace {
+
+constexpr const char* kEngineGroup = "Machine";
+constexpr const char* kSamplingGroup = "Sampling";
+
+template <typename Number>
+bool parse_number(std::string_view text, Number& value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size();
+}
+
+}  // namespace
+
+void add_model_option(CLI::App& app, std::string& path) {
+    app.add_option("-m,--model", path, "GGUF model; default: $UNICORN_MODEL, else the bundled model")
+        ->type_name("FILE");
+}
+
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
+                        const std::string& choices, const std::string& text) {
+    const auto check = [choices](const std::string& given) -> std::string {
+        std::string_view rest = choices;
+        while (!rest.empty()) {
+            const std::size_t end = std::min(rest.find('|'), rest.size());
+            if (rest.substr(0, end) == given) return {};
+            rest.remove_prefix(std::min(end + 1, rest.size()));
+        }
+        return fmt::format("'{}' is none of {}", given, choices);
+    };
+    return app.add_option(name, value, text)->type_name(choices)->check(check);
+}
+
+void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
+    app.add_option("-t,--threads", options.threads, "CPU threads; default: one for each CPU allowed")
+        ->type_name("N")
+        ->group(kEngineGroup);
+    if (with_context) {
+        app.add_option("-c,--ctx", options.context,
+                       "Tokens that prompt and answer may take together;\ndefault: what the model allows, at most 4096")
+            ->type_name("N")
+            ->group(kEngineGroup);
+    }
+    add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
+        ->group(kEngineGroup);
+}
+
+void SamplingOptions::add_to(CLI::App& app) {
+    const engine::SamplerOptions& d = values;
+    const auto option = [&](const char* name, auto& value, const std::string& text) {
+        app.add_option(name, value, text)->type_name("X")->group(kSamplingGroup);
+    };
+    const auto count = [&](const char* name, auto& value, const std::string& text) {
+        app.add_option(name, value, text)->type_name("N")->group(kSamplingGroup);
+    };
+    option("--temp", values.temperature,
+           fmt::format("Temperature; 0 always takes the most likely token (default {})", d.temperature));
+    count("--top-k", values.top_k, fmt::format("Keep the N most likely tokens; 0: all (default {})", d.top_k));
+    option("--typical", values.typical_p,
+           fmt::format("Keep the X most typical of the probability; 1: off (default {})", d.typical_p));
+    option("--top-p", values.top_p,
+           fmt::format("Keep the likeliest tokens that make up X; 1: off (default {})", d.top_p));
+    option("--min-p", values.min_p,
+           fmt::format("Drop tokens below X times the likeliest one; 0: off (default {})", d.min_p));
+    option("--repeat-penalty", values.repeat_penalty,
+           fmt::format("Divide the logits of recent tokens by X; 1: off (default {})", d.repeat_penalty));
+    option("--presence-penalty", values.presence_penalty,
+           fmt::format("Lower the logits of recent tokens by X (default {})", d.presence_penalty));
+    option("--frequency-penalty", values.frequency_penalty,
+           fmt::format("The same, for each time that they occur (default {})", d.frequency_penalty));
+    count("--repeat-last-n", values.penalty_last_n,
+          fmt::format("Tokens that penalties look back on (default {})", d.penalty_last_n));
+    app.add_option("--logit-bias", logit_bias, "Add X to the logit of token ID; -inf bans it; repeatable")
+        ->type_name("ID=X")
+        ->group(kSamplingGroup);
+    app.add_option("--seed", seed, "Makes a run repeatable; default: a new one each time")
+        ->type_name("N")
+        ->group(kSamplingGroup);
+}
+
+Result<engine::SamplerOptions> SamplingOptions::finish() const {
+    engine::SamplerOptions options = values;
+    for (const std::string& text : logit_bias) {
+        const std::size_t sign = text.find('=');
+        const std::string_view id_text = std::string_view(text).substr(0, sign);
+        const std::string_view bias_text =
+            sign == std::string::npos ? std::string_view() : std::string_view(text).substr(sign + 1);
+        std::int32_t id = 0;
+        float bias = 0;
+        if (!parse_number(id_text, id) || !parse_number(bias_text, bias))
+            return fail(ErrorCode::invalid_argument, "--logit-bias: '{}' is not of the form ID=X", text);
+        options.logit_bias[id] = bias;
+    }
+    if (seed) {
+        options.seed = *seed;
+    } else {
+        std::random_device device;
+        options.seed = device();  // 32 bits: short enough to be typed again
+    }
+    if (auto status = engine::validate(options, std::numeric_limits<std::int32_t>::max()); !status)
+        return forward(status);
+    return options;
+}
+
+Result<std::vector<std::int64_t>> parse_list(std::string_view text, std::string_view what) {
+    std::vector<std::int64_t> numbers;
+    std::size_t begin = 0;
+    while (begin <= text.size()) {
+        std::size_t end = text.find_first_of(", \t\n\r", begin);
+        if (end == std::string_view::npos) end = text.size();
+        const std::string_view item = text.substr(begin, end - begin);
+        begin = end + 1;
+        if (item.empty()) continue;
+        std::int64_t value = 0;
+        if (!parse_number(item, value))
+            return fail(ErrorCode::invalid_argument, "{}: '{}' is not a number", what, item);
+        numbers.push_back(value);
+    }
+    if (numbers.empty()) return fail(ErrorCode::invalid_argument, "{}: no number given", what);
+    return numbers;
+}
+
+Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags) {
+    const char* first = nullptr;
+    for (const auto& [set, name] : flags) {
+        if (!set) continue;
+        if (first != nullptr) return fail(ErrorCode::invalid_argument, "{} and {} exclude each other", first, name);
+        first = name;
+    }
+    return {};
+}
+
+Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
+                                                    const engine::EngineOptions& options) {
+    auto model = resolve_model(path);
+    if (!model) return forward(model);
+    return engine::Engine::open(*model, options);
+}
+
+}  // namespace unicorn::cli

@@ -1,0 +1,50 @@
+#pragma once
+// Options that several commands share.
+
+#include <CLI/App.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/engine.h"
+#include "engine/sampler.h"
+
+namespace unicorn::cli {
+
+/// Adds "-m,--model FILE".
+void add_model_option(CLI::App& app, std::string& path);
+
+/// -t/--threads, --ctx, --device.
+void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context = true);
+
+/// --temp, --top-k, ..., --seed; the text forms are what finish() turns into values.
+struct SamplingOptions {
+    engine::SamplerOptions values;
+    std::vector<std::string> logit_bias;  // "ID=BIAS"
+    std::optional<std::uint64_t> seed;
+
+    void add_to(CLI::App& app);
+    /// The sampler's options; without --seed, a seed that the system chooses.
+    /// Errors: invalid_argument.
+    Result<engine::SamplerOptions> finish() const;
+};
+
+/// An option whose value must be one of `choices` ("auto|cpu"), which also is what help and
+/// completions show.
+CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
+                        const std::string& choices, const std::string& text);
+
+/// "512,1024" as numbers. Errors: invalid_argument, naming `what`.
+Result<std::vector<std::int64_t>> parse_list(std::string_view text, std::string_view what);
+
+/// Errors: invalid_argument, when more than one of the given flags is set.
+Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags);
+
+/// The model named or bundled, opened.
+Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
+                                                    const engine::EngineOptions& options);
+
+}  // namespace unicorn::cli
