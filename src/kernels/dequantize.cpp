@@ -158,7 +158,8 @@ void decode_row(const std::byte* blocks, std::span<float> out) {
 
 template <float (*convert)(std::uint16_t)>
 void decode_halves(const std::byte* halves, std::span<float> out) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = convert(load_block<std::uint16_t>(halves, i));
+    for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = convert(load_block<std::uint16_t>(halves, i));
 }
 
 }  // namespace
@@ -183,7 +184,7 @@ void dequantize_row(DType type, const std::byte* blocks, std::span<float> out) {
         case DType::iq4_nl: return decode_row<BlockIQ4_NL>(blocks, out);
         case DType::iq4_xs: return decode_row<BlockIQ4_XS>(blocks, out);
     }
-    UNICORN_CHECK(!"a DType outside its enumerators");
+    UNICORN_CHECK(false && "a DType outside its enumerators");
 }
 
 }  // namespace unicorn::kernels

@@ -42,7 +42,8 @@ void expect_exact(const std::string& directory, const DTypeInfo& type) {
     std::vector<float> decoded(expected.size());
     dequantize_row(type.type, blocks.data(), decoded);
     for (std::size_t i = 0; i < expected.size(); ++i) {
-        ASSERT_EQ(std::bit_cast<std::uint32_t>(decoded[i]), std::bit_cast<std::uint32_t>(expected[i]))
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(decoded[i]),
+                  std::bit_cast<std::uint32_t>(expected[i]))
             << type.name << "[" << i << "]: " << decoded[i] << ", expected " << expected[i];
     }
 }

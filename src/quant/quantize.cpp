@@ -62,7 +62,9 @@ struct Uniform {
         v = v < high ? v : high;
         return round_even(v);
     }
-    static std::uint8_t code(float level) { return static_cast<std::uint8_t>(static_cast<int>(level) - lowest_); }
+    static std::uint8_t code(float level) {
+        return static_cast<std::uint8_t>(static_cast<int>(level) - lowest_);
+    }
     // Where the largest weight may come to lie; found to gain most for normal weights.
     static constexpr float kSpread = lowest_ <= -16 ? 0.6f : 0.9f;
 };
@@ -79,8 +81,9 @@ struct IQ4Levels {
         return level;
     }
     static std::uint8_t code(float level) {
-        return static_cast<std::uint8_t>(std::lower_bound(kIQ4Values.begin(), kIQ4Values.end(), static_cast<int>(level)) -
-                                         kIQ4Values.begin());
+        return static_cast<std::uint8_t>(
+            std::lower_bound(kIQ4Values.begin(), kIQ4Values.end(), static_cast<int>(level)) -
+            kIQ4Values.begin());
     }
     static constexpr float kSpread = 24.0f;
 };
@@ -99,7 +102,8 @@ MinMax range_of(const float* x) {
         low = v < low ? v : low;
         high = v > high ? v : high;
     }
-    return {std::min({low[0], low[1], low[2], low[3]}), std::max({high[0], high[1], high[2], high[3]})};
+    return {std::min({low[0], low[1], low[2], low[3]}),
+            std::max({high[0], high[1], high[2], high[3]})};
 }
 
 // The weight of the largest magnitude, with its sign.
@@ -145,7 +149,8 @@ float fit_scale(const float* x, int n_candidates) {
         }
     };
     for (int c = -n_candidates; c <= n_candidates; ++c) {
-        const float shift = Levels::kSpread * static_cast<float>(c) / static_cast<float>(n_candidates);
+        const float shift =
+            Levels::kSpread * static_cast<float>(c) / static_cast<float>(n_candidates);
         consider((Levels::kLowest + shift) / extreme);
         consider((-Levels::kLowest + shift) / extreme);
     }
@@ -202,7 +207,8 @@ AffineFit<N> refit_affine(const float* x, float base, const Affine& at, bool bel
         sums[3] += above;
         sums[4] += above * above;
     }
-    const float q = sum(sums[0]), qq = sum(sums[1]), yq = sum(sums[2]), y = sum(sums[3]), yy = sum(sums[4]);
+    const float q = sum(sums[0]), qq = sum(sums[1]), yq = sum(sums[2]), y = sum(sums[3]),
+                yy = sum(sums[4]);
     const float determinant = N * qq - q * q;
     float scale = 0;
     float offset = y / N;  // all codes equal: their mean is the best there is
@@ -237,7 +243,8 @@ Affine fit_affine(const float* x, bool below_zero, int n_candidates) {
     // The codes' range may be a little narrower than the weights' (clipping both ends) or wider.
     constexpr float kSpread = highest == 3 ? 1.2f : 1.0f;
     for (int c = -n_candidates; c <= n_candidates; ++c) {
-        const float levels = highest + kSpread * static_cast<float>(c) / static_cast<float>(n_candidates);
+        const float levels =
+            highest + kSpread * static_cast<float>(c) / static_cast<float>(n_candidates);
         const float scale = range / levels;
         const float slack = below_zero && low == 0 ? 0.0f : 0.5f * (range - scale * highest);
         consider({scale, low + slack});
@@ -251,7 +258,8 @@ Affine fit_affine(const float* x, bool below_zero, int n_candidates) {
 // ---- blocks of 32 -----------------------------------------------------------------------------
 
 void pack_nibbles(const std::uint8_t* codes, std::uint8_t* qs) {
-    for (int j = 0; j < 16; ++j) qs[j] = static_cast<std::uint8_t>((codes[j] & 15) | ((codes[j + 16] & 15) << 4));
+    for (int j = 0; j < 16; ++j)
+        qs[j] = static_cast<std::uint8_t>((codes[j] & 15) | ((codes[j + 16] & 15) << 4));
 }
 
 std::uint32_t fifth_bits(const std::uint8_t* codes) {
@@ -272,13 +280,15 @@ void write_affine_codes(const float* x, const Affine& a, std::uint8_t* codes) {
     const float inverse = a.scale != 0 ? 1 / a.scale : 0.0f;
     for (int i = 0; i < N; i += 4) {
         const F4 q = Uniform<0, highest>::nearest((load(x + i) - a.offset) * inverse);
-        for (int l = 0; l < 4; ++l) codes[i + l] = static_cast<std::uint8_t>(static_cast<int>(q[l]));
+        for (int l = 0; l < 4; ++l)
+            codes[i + l] = static_cast<std::uint8_t>(static_cast<int>(q[l]));
     }
 }
 
 void encode(const float* x, BlockQ8_0& b) {
     const std::array<float, 32> w = sanitized<32>(x);
-    // The largest weight keeps its value under each of these scales; the others fall luckier or not.
+    // The largest weight keeps its value under each of these scales; the others fall luckier or
+    // not.
     const float largest = std::abs(extreme_of<32>(w.data()));
     float best_error = INFINITY;
     for (const float highest : {127.0f, 126.0f, 125.0f}) {
@@ -373,11 +383,13 @@ Scaled<N> fit_scaled(const float* x, int n_candidates) {
         double xq = 0;
         double qq = 0;
         for (int g = 0; g < kGroups; ++g) {
-            const int middle = static_cast<int>(std::lround(std::clamp(wanted[g] / d, -200.0f, 200.0f)));
+            const int middle =
+                static_cast<int>(std::lround(std::clamp(wanted[g] / d, -200.0f, 200.0f)));
             float group_error = INFINITY;
             for (int scale = middle - 1; scale <= middle + 1; ++scale) {
                 const int allowed = std::clamp(scale, lowest_scale, highest_scale);
-                const float e = squared_error<Levels, N>(x + g * N, d * static_cast<float>(allowed));
+                const float e =
+                    squared_error<Levels, N>(x + g * N, d * static_cast<float>(allowed));
                 if (e < group_error) {
                     group_error = e;
                     now.scales[g] = allowed;
@@ -448,15 +460,19 @@ ScaledMin<N> fit_scaled_min(const float* x) {
         double aa = 0, ab = 0, bb = 0, xa = 0, xb = 0;  // a = scale * q, b = -min
         for (int g = 0; g < kGroups; ++g) {
             const float* group = x + g * N;
-            const int scale = d > 0 ? static_cast<int>(std::lround(std::min(wanted[g].scale / d, 100.0f))) : 0;
-            const int min = dmin > 0 ? static_cast<int>(std::lround(std::min(-wanted[g].offset / dmin, 100.0f))) : 0;
+            const int scale =
+                d > 0 ? static_cast<int>(std::lround(std::min(wanted[g].scale / d, 100.0f))) : 0;
+            const int min =
+                dmin > 0 ? static_cast<int>(std::lround(std::min(-wanted[g].offset / dmin, 100.0f)))
+                         : 0;
             float group_error = INFINITY;
             for (int s = scale - 1; s <= scale + 1; ++s) {
                 for (int m = min - 1; m <= min + 1; ++m) {
                     const int allowed_s = std::clamp(s, 0, highest_scale);
                     const int allowed_m = std::clamp(m, 0, highest_scale);
                     const float e = affine_error<highest, N>(
-                        group, {d * static_cast<float>(allowed_s), -dmin * static_cast<float>(allowed_m)});
+                        group,
+                        {d * static_cast<float>(allowed_s), -dmin * static_cast<float>(allowed_m)});
                     if (e < group_error) {
                         group_error = e;
                         now.scales[g] = allowed_s;
@@ -535,18 +551,21 @@ void encode(const float* x, BlockQ3_K& b) {
         const int scale = fit.scales[g] + 32;
         b.scales[g % 8] |= static_cast<std::uint8_t>((scale & 15) << (4 * (g / 8)));
         b.scales[8 + g % 4] |= static_cast<std::uint8_t>((scale >> 4) << (2 * (g / 4)));
-        write_codes<Uniform<-4, 3>, 16>(w.data() + g * 16, fit.d * static_cast<float>(fit.scales[g]), codes + g * 16);
+        write_codes<Uniform<-4, 3>, 16>(w.data() + g * 16,
+                                        fit.d * static_cast<float>(fit.scales[g]), codes + g * 16);
     }
     pack_pairs(codes, 0, b.qs);
     std::fill(std::begin(b.hmask), std::end(b.hmask), std::uint8_t{0});
-    for (int i = 0; i < 256; ++i) b.hmask[i % 32] |= static_cast<std::uint8_t>((codes[i] >> 2) << (i / 32));
+    for (int i = 0; i < 256; ++i)
+        b.hmask[i % 32] |= static_cast<std::uint8_t>((codes[i] >> 2) << (i / 32));
 }
 
 void pack_q4_k_scales(const ScaledMin<32>& fit, std::uint8_t* packed) {
     for (int g = 0; g < 4; ++g) {
         packed[g] = static_cast<std::uint8_t>(fit.scales[g] | ((fit.scales[g + 4] >> 4) << 6));
         packed[g + 4] = static_cast<std::uint8_t>(fit.mins[g] | ((fit.mins[g + 4] >> 4) << 6));
-        packed[g + 8] = static_cast<std::uint8_t>((fit.scales[g + 4] & 15) | ((fit.mins[g + 4] & 15) << 4));
+        packed[g + 8] =
+            static_cast<std::uint8_t>((fit.scales[g + 4] & 15) | ((fit.mins[g + 4] & 15) << 4));
     }
 }
 
@@ -576,7 +595,8 @@ void encode(const float* x, BlockQ5_K& b) {
     std::uint8_t codes[256];
     encode_q4_k<31>(x, b, codes);
     std::fill(std::begin(b.qh), std::end(b.qh), std::uint8_t{0});
-    for (int i = 0; i < 256; ++i) b.qh[i % 32] |= static_cast<std::uint8_t>((codes[i] >> 4) << (i / 32));
+    for (int i = 0; i < 256; ++i)
+        b.qh[i % 32] |= static_cast<std::uint8_t>((codes[i] >> 4) << (i / 32));
 }
 
 void encode(const float* x, BlockQ6_K& b) {
@@ -586,7 +606,8 @@ void encode(const float* x, BlockQ6_K& b) {
     std::uint8_t codes[256];
     for (int g = 0; g < 16; ++g) {
         b.scales[g] = static_cast<std::int8_t>(fit.scales[g]);
-        write_codes<Uniform<-32, 31>, 16>(w.data() + g * 16, fit.d * static_cast<float>(fit.scales[g]), codes + g * 16);
+        write_codes<Uniform<-32, 31>, 16>(
+            w.data() + g * 16, fit.d * static_cast<float>(fit.scales[g]), codes + g * 16);
     }
     for (int i = 0; i < 128; ++i) {
         const std::uint8_t* c = codes + i / 64 * 128 + i % 64;
@@ -606,7 +627,8 @@ void encode(const float* x, BlockIQ4_XS& b) {
         b.scales_l[g / 2] |= static_cast<std::uint8_t>((scale & 15) << (4 * (g % 2)));
         b.scales_h = static_cast<std::uint16_t>(b.scales_h | ((scale >> 4) << (2 * g)));
         std::uint8_t codes[32];
-        write_codes<IQ4Levels, 32>(w.data() + g * 32, fit.d * static_cast<float>(fit.scales[g]), codes);
+        write_codes<IQ4Levels, 32>(w.data() + g * 32, fit.d * static_cast<float>(fit.scales[g]),
+                                   codes);
         pack_nibbles(codes, b.qs + g * 16);
     }
 }
@@ -652,7 +674,7 @@ void quantize_row(DType type, std::span<const float> x, std::byte* out) {
         case DType::iq4_nl: return encode_row<BlockIQ4_NL>(x, out);
         case DType::iq4_xs: return encode_row<BlockIQ4_XS>(x, out);
     }
-    UNICORN_CHECK(!"a DType outside its enumerators");
+    UNICORN_CHECK(false && "a DType outside its enumerators");
 }
 
 }  // namespace unicorn::quant

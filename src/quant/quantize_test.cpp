@@ -72,9 +72,8 @@ std::vector<DTypeInfo> quantized_types() {
 }
 
 class Quantize : public testing::TestWithParam<DTypeInfo> {};
-INSTANTIATE_TEST_SUITE_P(Types, Quantize, testing::ValuesIn(quantized_types()), [](const auto& param) {
-    return std::string(param.param.name);
-});
+INSTANTIATE_TEST_SUITE_P(Types, Quantize, testing::ValuesIn(quantized_types()),
+                         [](const auto& param) { return std::string(param.param.name); });
 
 // The reference quantiser's relative RMS error, from ../shared/vectors/quant/README.md.
 double reference_error(DType type) {
@@ -100,17 +99,20 @@ TEST_P(Quantize, IsAsGoodAsTheReferenceOnTheSharedVectors) {
     if (!std::filesystem::exists(directory)) GTEST_SKIP() << directory << " is not here";
     const std::vector<float> x = read_floats(directory + "/input.f32");
     ASSERT_EQ(x.size(), 2048U);
-    EXPECT_LE(relative_rms_error(round_trip(GetParam().type, x), x), reference_error(GetParam().type));
+    EXPECT_LE(relative_rms_error(round_trip(GetParam().type, x), x),
+              reference_error(GetParam().type));
 }
 
 // The bundled vectors are the first 256 of the shared ones, with the reference's own results.
 TEST_P(Quantize, IsAsGoodAsTheReferenceOnTheBundledVectors) {
     const std::string directory = UNICORN_SOURCE_DIR "/src/kernels/testdata/";
     const std::vector<float> x = read_floats(directory + "input.f32");
-    const std::vector<float> reference = read_floats(directory + std::string(GetParam().name) + ".f32");
+    const std::vector<float> reference =
+        read_floats(directory + std::string(GetParam().name) + ".f32");
     ASSERT_EQ(x.size(), 256U);
     ASSERT_EQ(reference.size(), x.size());
-    EXPECT_LE(relative_rms_error(round_trip(GetParam().type, x), x), relative_rms_error(reference, x));
+    EXPECT_LE(relative_rms_error(round_trip(GetParam().type, x), x),
+              relative_rms_error(reference, x));
 }
 
 // The figures that quantize.h gives.
@@ -210,9 +212,11 @@ TEST_P(Quantize, WritesExactlyItsBlocks) {
 }
 
 TEST(QuantizeFloats, RoundToNearestEven) {
-    const std::vector<float> x = {1.0f, -2.5f, 0x1.002p0f, 0x1.006p0f, 0x1.01p0f, 0x1.03p0f, 65519.0f};
+    const std::vector<float> x = {1.0f,      -2.5f,     0x1.002p0f, 0x1.006p0f,
+                                  0x1.01p0f, 0x1.03p0f, 65519.0f};
     EXPECT_EQ(round_trip(DType::f32, x), x);
-    const std::vector<float> as_f16 = {1.0f, -2.5f, 1.0f, 0x1.008p0f, 0x1.01p0f, 0x1.03p0f, 65504.0f};
+    const std::vector<float> as_f16 = {1.0f,      -2.5f,     1.0f,    0x1.008p0f,
+                                       0x1.01p0f, 0x1.03p0f, 65504.0f};
     EXPECT_EQ(round_trip(DType::f16, x), as_f16);
     const std::vector<float> as_bf16 = {1.0f, -2.5f, 1.0f, 1.0f, 1.0f, 0x1.04p0f, 65536.0f};
     EXPECT_EQ(round_trip(DType::bf16, x), as_bf16);

@@ -32,7 +32,8 @@ std::uint32_t file_type(DType type) {
 Recipe uniform(const tensor::DTypeInfo& type) {
     Recipe recipe{type.name, file_type(type.type), {}, false};
     recipe.types.fill(type.type);
-    if (type.quantized && type.type != DType::q8_0) recipe.types[static_cast<std::size_t>(Role::embedding)] = DType::q6_k;
+    if (type.quantized && type.type != DType::q8_0)
+        recipe.types[static_cast<std::size_t>(Role::embedding)] = DType::q6_k;
     return recipe;
 }
 
@@ -40,11 +41,13 @@ Recipe uniform(const tensor::DTypeInfo& type) {
 constexpr Recipe kMixes[] = {
     {"q4_k_m",
      15,
-     {DType::q6_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k},
+     {DType::q6_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k, DType::q4_k,
+      DType::q4_k},
      true},
     {"mixed",
      10,  // Q2_K: most of the weights
-     {DType::q8_0, DType::q4_0, DType::q4_0, DType::q4_0, DType::q4_0, DType::q2_k, DType::q2_k, DType::q4_0},
+     {DType::q8_0, DType::q4_0, DType::q4_0, DType::q4_0, DType::q4_0, DType::q2_k, DType::q2_k,
+      DType::q4_0},
      false},
 };
 
@@ -53,16 +56,19 @@ constexpr Recipe kMixes[] = {
 Result<Recipe> find_recipe(std::string_view name) {
     if (const auto type = tensor::dtype_from_name(name)) return uniform(tensor::info(*type));
     std::string lower(name);
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) { return std::tolower(c); });
+    std::transform(lower.begin(), lower.end(), lower.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
     for (const Recipe& recipe : kMixes) {
         if (recipe.name == lower) return recipe;
     }
-    return fail(ErrorCode::invalid_argument, "no type or recipe is called '{}'; there are {}", name, recipe_names());
+    return fail(ErrorCode::invalid_argument, "no type or recipe is called '{}'; there are {}", name,
+                recipe_names());
 }
 
 std::string recipe_names() {
     std::string names;
-    for (const tensor::DTypeInfo& type : tensor::all_dtypes()) names += std::string(type.name) + ", ";
+    for (const tensor::DTypeInfo& type : tensor::all_dtypes())
+        names += std::string(type.name) + ", ";
     for (const Recipe& recipe : kMixes) names += std::string(recipe.name) + ", ";
     names.resize(names.size() - 2);
     return names;

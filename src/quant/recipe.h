@@ -19,10 +19,10 @@ inline constexpr std::size_t kRoles = 8;
 
 struct Recipe {
     std::string_view name;
-    std::uint32_t file_type = 0;  // general.file_type: llama.h, enum llama_ftype
+    std::uint32_t file_type = 0;                // general.file_type: llama.h, enum llama_ftype
     std::array<tensor::DType, kRoles> types{};  // by Role
-    bool more_bits = false;  // v and down get Q6_K in the first and last eighth of the layers and in
-                             // every third between: what llama.cpp calls use_more_bits
+    bool more_bits = false;  // v and down get Q6_K in the first and last eighth of the layers and
+                             // in every third between: what llama.cpp calls use_more_bits
 };
 
 /// The recipe called `name`, in either case:
@@ -40,8 +40,8 @@ std::string recipe_names();
 tensor::DType wanted_type(const Recipe& recipe, Role role, std::size_t layer, std::size_t n_layers);
 
 /// `wanted`, or what stands in for it where `cols` is no multiple of its block, by llama.cpp's
-/// rules: Q2_K, Q3_K, IQ4_XS -> IQ4_NL; Q4_K -> Q5_0; Q5_K -> Q5_1; Q6_K -> Q8_0; F16 where blocks of
-/// 32 do not fit either.
+/// rules: Q2_K, Q3_K, IQ4_XS -> IQ4_NL; Q4_K -> Q5_0; Q5_K -> Q5_1; Q6_K -> Q8_0; F16 where blocks
+/// of 32 do not fit either.
 tensor::DType fitting_type(tensor::DType wanted, std::size_t cols);
 
 }  // namespace unicorn::quant

@@ -20,6 +20,7 @@
 #include "formats/hf_config.h"
 #include "quant/quantize.h"
 #include "quant/synthetic_vocabulary.h"
+#include "tensor/blocks.h"
 
 namespace unicorn::quant {
 namespace {
@@ -56,7 +57,9 @@ public:
         return z ^ (z >> 31);
     }
     // In [0, n), n < 2^32.
-    std::size_t below(std::size_t n) { return static_cast<std::size_t>(((next() >> 32) * n) >> 32); }
+    std::size_t below(std::size_t n) {
+        return static_cast<std::size_t>(((next() >> 32) * n) >> 32);
+    }
 
 private:
     std::uint64_t state_;
@@ -66,7 +69,8 @@ private:
 void fill_normal(Random& random, std::span<float> out) {
     for (std::size_t i = 0; i < out.size(); i += 2) {
         const double u = (static_cast<double>(random.next() >> 11) + 0.5) * 0x1p-53;
-        const double angle = static_cast<double>(random.next() >> 11) * 0x1p-53 * 2 * std::numbers::pi;
+        const double angle =
+            static_cast<double>(random.next() >> 11) * 0x1p-53 * 2 * std::numbers::pi;
         const double radius = std::sqrt(-2 * std::log(u));
         out[i] = static_cast<float>(radius * std::cos(angle));
         if (i + 1 < out.size()) out[i + 1] = static_cast<float>(radius * std::sin(angle));
@@ -82,7 +86,9 @@ struct Tensor {
     std::size_t cols;
 
     bool is_norm() const { return rows == 0; }
-    std::uint64_t n_weights() const { return static_cast<std::uint64_t>(std::max<std::size_t>(rows, 1)) * cols; }
+    std::uint64_t n_weights() const {
+        return static_cast<std::uint64_t>(std::max<std::size_t>(rows, 1)) * cols;
+    }
 };
 
 struct Layout {
@@ -94,7 +100,8 @@ Layout lay_out(const SynthOptions& options) {
     const SynthShape& s = options.shape;
     Layout layout;
     SynthReport& report = layout.report;
-    const auto add_matrix = [&](std::string name, DType wanted, std::size_t rows, std::size_t cols) {
+    const auto add_matrix = [&](std::string name, DType wanted, std::size_t rows,
+                                std::size_t cols) {
         const DType used = fitting_type(wanted, cols);
         layout.tensors.push_back({std::move(name), used, rows, cols});
         if (used == wanted) return;
@@ -110,23 +117,28 @@ Layout lay_out(const SynthOptions& options) {
         layout.tensors.push_back({std::move(name), DType::f32, 0, cols});
     };
 
-    const DType embedding = options.embedding.value_or(wanted_type(options.recipe, Role::embedding, 0, s.n_layers));
+    const DType embedding =
+        options.embedding.value_or(wanted_type(options.recipe, Role::embedding, 0, s.n_layers));
     add_matrix("token_embd.weight", embedding, s.n_vocab, s.dim);
     report.embedding = layout.tensors.front().type;
     const std::size_t q_dim = s.n_heads * s.head_dim;
     const std::size_t kv_dim = s.n_kv_heads * s.head_dim;
     for (std::size_t layer = 0; layer < s.n_layers; ++layer) {
-        const auto name = [&](std::string_view part) { return fmt::format("blk.{}.{}.weight", layer, part); };
+        const auto name = [&](std::string_view part) {
+            return fmt::format("blk.{}.{}.weight", layer, part);
+        };
         const struct {
             std::string_view part;
             Role role;
             std::size_t rows, cols;
-        } matrices[] = {{"attn_q", Role::q, q_dim, s.dim},        {"attn_k", Role::k, kv_dim, s.dim},
-                        {"attn_v", Role::v, kv_dim, s.dim},       {"attn_output", Role::o, s.dim, q_dim},
-                        {"ffn_gate", Role::gate, s.ffn_dim, s.dim}, {"ffn_up", Role::up, s.ffn_dim, s.dim},
-                        {"ffn_down", Role::down, s.dim, s.ffn_dim}};
+        } matrices[] = {
+            {"attn_q", Role::q, q_dim, s.dim},          {"attn_k", Role::k, kv_dim, s.dim},
+            {"attn_v", Role::v, kv_dim, s.dim},         {"attn_output", Role::o, s.dim, q_dim},
+            {"ffn_gate", Role::gate, s.ffn_dim, s.dim}, {"ffn_up", Role::up, s.ffn_dim, s.dim},
+            {"ffn_down", Role::down, s.dim, s.ffn_dim}};
         for (const auto& [part, role, rows, cols] : matrices) {
-            add_matrix(name(part), wanted_type(options.recipe, role, layer, s.n_layers), rows, cols);
+            add_matrix(name(part), wanted_type(options.recipe, role, layer, s.n_layers), rows,
+                       cols);
         }
         add_norm(name("attn_norm"), s.dim);
         add_norm(name("attn_q_norm"), s.head_dim);
@@ -138,11 +150,13 @@ Layout lay_out(const SynthOptions& options) {
     add_norm("output_norm.weight", s.dim);
 
     for (const Tensor& t : layout.tensors) {
-        const std::uint64_t bytes = t.n_weights() / tensor::info(t.type).block_size * tensor::info(t.type).block_bytes;
+        const std::uint64_t bytes =
+            t.n_weights() / tensor::info(t.type).block_size * tensor::info(t.type).block_bytes;
         report.n_weights += t.n_weights();
         report.tensor_bytes += bytes;
-        auto share = std::find_if(report.shares.begin(), report.shares.end(),
-                                  [&](const SynthReport::Share& known) { return known.type == t.type; });
+        auto share =
+            std::find_if(report.shares.begin(), report.shares.end(),
+                         [&](const SynthReport::Share& known) { return known.type == t.type; });
         if (share == report.shares.end()) share = report.shares.insert(share, {t.type, 0, 0});
         share->n_weights += t.n_weights();
         share->bytes += bytes;
@@ -168,22 +182,26 @@ Status check_shape(const SynthShape& s) {
                   {"vocabulary", s.n_vocab, kFewestPieces, kGemmaPieces}};
     for (const auto& [what, value, least, most] : limits) {
         if (value < least || value > most) {
-            return fail(ErrorCode::invalid_argument, "{}: {} is {}, expected {} to {}", s.name, what, value, least, most);
+            return fail(ErrorCode::invalid_argument, "{}: {} is {}, expected {} to {}", s.name,
+                        what, value, least, most);
         }
     }
     if (s.n_heads % s.n_kv_heads != 0) {
-        return fail(ErrorCode::invalid_argument, "{}: {} heads cannot share {} key/value heads evenly", s.name, s.n_heads,
+        return fail(ErrorCode::invalid_argument,
+                    "{}: {} heads cannot share {} key/value heads evenly", s.name, s.n_heads,
                     s.n_kv_heads);
     }
     if (s.head_dim % 2 != 0) {
-        return fail(ErrorCode::invalid_argument, "{}: head dimension is {}, expected an even number", s.name, s.head_dim);
+        return fail(ErrorCode::invalid_argument,
+                    "{}: head dimension is {}, expected an even number", s.name, s.head_dim);
     }
-    for (const double positive : {s.rope_divisor_global, s.query_pre_attn_scalar, s.rope_base_global, s.rope_base_local,
-                                  s.norm_eps}) {
+    for (const double positive : {s.rope_divisor_global, s.query_pre_attn_scalar,
+                                  s.rope_base_global, s.rope_base_local, s.norm_eps}) {
         if (!(positive > 0 && positive < 1e30)) {
             return fail(ErrorCode::invalid_argument,
-                        "{}: RoPE bases and divisor, query_pre_attn_scalar and epsilon must be positive, not {}", s.name,
-                        positive);
+                        "{}: RoPE bases and divisor, query_pre_attn_scalar and epsilon must be "
+                        "positive, not {}",
+                        s.name, positive);
         }
     }
     return {};
@@ -195,7 +213,9 @@ void write_metadata(const SynthOptions& options, formats::GgufWriter& writer) {
     const auto set_count = [&](std::string_view key, std::size_t value) {
         writer.set_uint32(key, static_cast<std::uint32_t>(value));
     };
-    const auto set_real = [&](std::string_view key, double value) { writer.set_float32(key, static_cast<float>(value)); };
+    const auto set_real = [&](std::string_view key, double value) {
+        writer.set_float32(key, static_cast<float>(value));
+    };
     writer.set_string("general.architecture", keys::kArchitecture);
     writer.set_string("general.type", "model");
     writer.set_string("general.name", "synthetic-gemma-3-" + s.name);
@@ -231,18 +251,18 @@ void write_metadata(const SynthOptions& options, formats::GgufWriter& writer) {
 constexpr std::size_t kPoolWeights = std::size_t{1} << 20;
 constexpr std::size_t kChunkWeights = std::size_t{1} << 18;  // what one thread fills at a time
 constexpr std::size_t kBufferBytes = std::size_t{64} << 20;
-constexpr std::size_t kRunWeights = 256;                     // the longest run taken from a pool
+constexpr std::size_t kRunWeights = 128;  // the longest run taken from a pool, or one block
 
-// Quantised N(0, std^2) blocks; every matrix larger than a chunk draws on the pool of its type and
-// number of columns. Short runs keep the rows of an embedding different: with runs as long as a row, hundreds
-// of thousands of rows would repeat and their logits tie.
+// Quantised N(0, std^2) blocks; every large matrix draws on the pool of its type and number of
+// columns. Runs are short so that a row is several independent draws: were runs as long as rows,
+// rows of the embedding would repeat and the logits of their pieces tie.
 using Pool = std::vector<std::byte>;
 
 Pool make_pool(DType type, std::size_t cols, std::span<const float> normals, ThreadPool& threads) {
     const float std = 1 / std::sqrt(static_cast<float>(cols));
     Pool pool(tensor::row_bytes(type, normals.size()));
     threads.run([&](Team& team) {
-        const Range range = team.split(normals.size(), kRunWeights);
+        const Range range = team.split(normals.size(), tensor::kSuperBlock);
         std::vector<float> scaled(normals.begin() + static_cast<std::ptrdiff_t>(range.begin),
                                   normals.begin() + static_cast<std::ptrdiff_t>(range.end));
         for (float& weight : scaled) weight *= std;
@@ -251,14 +271,16 @@ Pool make_pool(DType type, std::size_t cols, std::span<const float> normals, Thr
     return pool;
 }
 
-void fill_from_pool(Random random, const tensor::DTypeInfo& type, const Pool& pool, std::span<std::byte> out) {
+void fill_from_pool(Random random, const tensor::DTypeInfo& type, const Pool& pool,
+                    std::span<std::byte> out) {
     const std::size_t n_pool = pool.size() / type.block_bytes;
-    const std::size_t longest = kRunWeights / type.block_size;
+    const std::size_t longest = std::max<std::size_t>(1, kRunWeights / type.block_size);
     const std::size_t shortest = (longest + 1) / 2;
     while (!out.empty()) {
         const std::size_t run = shortest + random.below(longest - shortest + 1);
         const std::size_t bytes = std::min(run * type.block_bytes, out.size());
-        std::memcpy(out.data(), pool.data() + random.below(n_pool - run + 1) * type.block_bytes, bytes);
+        std::memcpy(out.data(), pool.data() + random.below(n_pool - run + 1) * type.block_bytes,
+                    bytes);
         out = out.subspan(bytes);
     }
 }
@@ -276,7 +298,9 @@ void fill_fresh(Random random, DType type, std::size_t cols, std::span<std::byte
 class Filler {
 public:
     Filler(std::uint64_t seed, std::size_t n_threads)
-        : seed_(seed), threads_(n_threads), buffer_(std::make_unique_for_overwrite<std::byte[]>(kBufferBytes)) {}
+        : seed_(seed),
+          threads_(n_threads),
+          buffer_(std::make_unique_for_overwrite<std::byte[]>(kBufferBytes)) {}
 
     /// Calls `sink` with the tensor's bytes, part by part, until it fails.
     template <typename Sink>
@@ -290,17 +314,22 @@ public:
         const std::size_t chunk_bytes = kChunkWeights / type.block_size * type.block_bytes;
         const std::size_t step_bytes = kBufferBytes / chunk_bytes * chunk_bytes;
         const std::uint64_t total = n_blocks * type.block_bytes;
-        const Pool* pool = t.n_weights() > kChunkWeights ? &pool_for(t.type, t.cols) : nullptr;
+        const bool pooled = t.n_weights() > kChunkWeights && t.cols >= 4 * type.block_size;
+        const Pool* pool = pooled ? &pool_for(t.type, t.cols) : nullptr;
         for (std::uint64_t at = 0; at < total; at += step_bytes) {
-            const std::span<std::byte> part(buffer_.get(), std::min<std::uint64_t>(step_bytes, total - at));
+            const std::span<std::byte> part(buffer_.get(),
+                                            std::min<std::uint64_t>(step_bytes, total - at));
             const std::size_t n_chunks = (part.size() + chunk_bytes - 1) / chunk_bytes;
             threads_.run([&](Team& team) {
                 const Range chunks = team.split(n_chunks);
                 for (std::size_t c = chunks.begin; c < chunks.end; ++c) {
-                    const auto out = part.subspan(c * chunk_bytes, std::min(chunk_bytes, part.size() - c * chunk_bytes));
+                    const auto out = part.subspan(
+                        c * chunk_bytes, std::min(chunk_bytes, part.size() - c * chunk_bytes));
                     const Random random(seed_, index, at / chunk_bytes + c);
-                    if (pool != nullptr) fill_from_pool(random, type, *pool, out);
-                    else fill_fresh(random, t.type, t.cols, out);
+                    if (pool != nullptr)
+                        fill_from_pool(random, type, *pool, out);
+                    else
+                        fill_fresh(random, t.type, t.cols, out);
                 }
             });
             if (auto status = sink(std::span<const std::byte>(part)); !status) return status;
@@ -326,7 +355,8 @@ private:
                     const Range chunks = team.split(kPoolWeights / kChunkWeights);
                     for (std::size_t c = chunks.begin; c < chunks.end; ++c) {
                         Random random(seed_, ~std::uint64_t{0}, c);
-                        fill_normal(random, std::span(normals_).subspan(c * kChunkWeights, kChunkWeights));
+                        fill_normal(random,
+                                    std::span(normals_).subspan(c * kChunkWeights, kChunkWeights));
                     }
                 });
             }
@@ -350,7 +380,8 @@ Result<SynthShape> find_shape(std::string_view name) {
         if (shape.name == name) return shape;
         names.push_back(shape.name);
     }
-    return fail(ErrorCode::invalid_argument, "no shape is called '{}'; there are {}", name, fmt::join(names, ", "));
+    return fail(ErrorCode::invalid_argument, "no shape is called '{}'; there are {}", name,
+                fmt::join(names, ", "));
 }
 
 Result<SynthShape> read_shape(const std::string& path) {
@@ -360,10 +391,12 @@ Result<SynthShape> read_shape(const std::string& path) {
     if (!config) return forward(config);
 
     const auto first_global = std::find(config->is_global.begin(), config->is_global.end(), true);
-    const auto global_every = static_cast<std::size_t>(first_global - config->is_global.begin()) + 1;
+    const auto global_every =
+        static_cast<std::size_t>(first_global - config->is_global.begin()) + 1;
     for (std::size_t layer = 0; layer < config->is_global.size(); ++layer) {
         if (config->is_global[layer] != ((layer + 1) % global_every == 0)) {
-            return fail(ErrorCode::unsupported, "{}: layer {} breaks the pattern of one global layer in {}", path, layer,
+            return fail(ErrorCode::unsupported,
+                        "{}: layer {} breaks the pattern of one global layer in {}", path, layer,
                         global_every);
         }
     }
@@ -387,8 +420,9 @@ Result<SynthShape> read_shape(const std::string& path) {
     return shape;
 }
 
-Result<SynthReport> write_synthetic_model(const SynthOptions& options, const std::string& path,
-                                          const std::function<void(std::uint64_t, std::uint64_t)>& on_progress) {
+Result<SynthReport> write_synthetic_model(
+    const SynthOptions& options, const std::string& path,
+    const std::function<void(std::uint64_t, std::uint64_t)>& on_progress) {
     UNICORN_CHECK(options.n_threads >= 1);
     if (auto status = check_shape(options.shape); !status) return forward(status);
     Layout layout = lay_out(options);
@@ -404,12 +438,13 @@ Result<SynthReport> write_synthetic_model(const SynthOptions& options, const std
     Filler filler(options.seed, options.n_threads);
     std::uint64_t done = 0;
     for (std::size_t i = 0; i < layout.tensors.size(); ++i) {
-        auto status = filler.fill(i, layout.tensors[i], [&](std::span<const std::byte> bytes) -> Status {
-            if (auto written = writer.write(bytes); !written) return written;
-            done += bytes.size();
-            if (on_progress) on_progress(done, layout.report.tensor_bytes);
-            return {};
-        });
+        auto status =
+            filler.fill(i, layout.tensors[i], [&](std::span<const std::byte> bytes) -> Status {
+                if (auto written = writer.write(bytes); !written) return written;
+                done += bytes.size();
+                if (on_progress) on_progress(done, layout.report.tensor_bytes);
+                return {};
+            });
         if (!status) return forward(status);
     }
     if (auto status = writer.finish(); !status) return forward(status);

@@ -18,7 +18,7 @@ namespace unicorn::quant {
 
 /// A Gemma 3 text model's dimensions. Defaults are what every published size has in common.
 struct SynthShape {
-    std::string name;             // general.name is "synthetic-gemma-3-<name>"
+    std::string name;  // general.name is "synthetic-gemma-3-<name>"
     std::size_t n_layers = 0;
     std::size_t dim = 0;          // D
     std::size_t ffn_dim = 0;      // F
@@ -39,9 +39,10 @@ struct SynthShape {
 /// A published size: 270m, 1b, 4b, 12b or 27b. Errors: invalid_argument, naming these.
 Result<SynthShape> find_shape(std::string_view name);
 
-/// The shape that a Hugging Face config.json at `path` describes (formats/hf_config.h says which keys
-/// it needs and how the others default). Rows of the embedding past the 262,144 pieces are left out.
-/// Errors: not_found, io; invalid_file; unsupported, for layers whose globals are not evenly spaced.
+/// The shape that a Hugging Face config.json at `path` describes (formats/hf_config.h says which
+/// keys it needs and how the others default). Rows of the embedding past the 262,144 pieces are
+/// left out. Errors: not_found, io; invalid_file; unsupported, for layers whose globals are not
+/// evenly spaced.
 Result<SynthShape> read_shape(const std::string& path);
 
 struct SynthOptions {
@@ -75,8 +76,9 @@ struct SynthReport {
 /// Writes `path`, a GGUF whose matrices are N(0, 1 / cols), so that activations keep a realistic
 /// scale, and whose norms are 1 + 0.1 N(0, 1). The bytes depend on everything in `options` but
 /// n_threads. `on_progress` (may be empty) gets the bytes of tensor data written and their total.
-/// Cost      a matrix of more than 2^18 weights is drawn from a pool of 2^20 quantised ones, in random
-///           runs of 128 to 256: as fast as the file takes them. 140 MiB of memory.
+/// Cost      a matrix of more than 2^18 weights and four blocks a row is drawn from a pool of 2^20
+///           quantised weights, in random runs of 64 to 128 or one block: as fast as the file takes
+///           them. 140 MiB of memory.
 /// Errors    invalid_argument for a shape no Gemma 3 can have; io.
 Result<SynthReport> write_synthetic_model(
     const SynthOptions& options, const std::string& path,

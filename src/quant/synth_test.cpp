@@ -23,21 +23,21 @@ using formats::Gguf;
 using formats::TempFolder;
 using tensor::DType;
 
-// Two layers; columns of 256 and 512, so that every type fits; matrices above and below the size
-// from which weights come from a pool.
+// Two layers; columns of 256 and 512, so that every type fits; no matrix so large that it comes
+// from a pool.
 SynthShape tiny_shape() {
     SynthShape shape;
     shape.name = "tiny";
     shape.n_layers = 2;
-    shape.dim = 512;
-    shape.ffn_dim = 1024;
+    shape.dim = 256;
+    shape.ffn_dim = 512;
     shape.n_heads = 2;
     shape.n_kv_heads = 1;
     shape.head_dim = 128;
     shape.window = 64;
     shape.max_context = 1024;
     shape.query_pre_attn_scalar = 128;
-    shape.n_vocab = 1024;
+    shape.n_vocab = 512;
     return shape;
 }
 
@@ -50,7 +50,8 @@ SynthOptions tiny_options(std::string_view recipe) {
     return options;
 }
 
-Gguf write_and_open(const SynthOptions& options, const std::string& path, SynthReport* report = nullptr) {
+Gguf write_and_open(const SynthOptions& options, const std::string& path,
+                    SynthReport* report = nullptr) {
     auto written = write_synthetic_model(options, path);
     EXPECT_TRUE(written.has_value()) << (written ? "" : written.error().message);
     if (written && report != nullptr) *report = *written;
@@ -99,13 +100,16 @@ std::string bytes_of(const std::string& path) {
 }
 
 class SynthType : public testing::TestWithParam<tensor::DTypeInfo> {};
-INSTANTIATE_TEST_SUITE_P(Types, SynthType, testing::ValuesIn(tensor::all_dtypes().begin(), tensor::all_dtypes().end()),
+INSTANTIATE_TEST_SUITE_P(Types, SynthType,
+                         testing::ValuesIn(tensor::all_dtypes().begin(),
+                                           tensor::all_dtypes().end()),
                          [](const auto& param) { return std::string(param.param.name); });
 
 TEST_P(SynthType, WritesAModelOfTheRightShapesTypesAndScale) {
     const TempFolder folder;
     SynthReport report;
-    const Gguf file = write_and_open(tiny_options(GetParam().name), folder.file("tiny.gguf"), &report);
+    const Gguf file =
+        write_and_open(tiny_options(GetParam().name), folder.file("tiny.gguf"), &report);
     const DType type = GetParam().type;
     const bool keeps_embedding = !GetParam().quantized || type == DType::q8_0;
 
@@ -114,22 +118,22 @@ TEST_P(SynthType, WritesAModelOfTheRightShapesTypesAndScale) {
         DType type;
     };
     std::map<std::string, Expected, std::less<>> expected;
-    expected["token_embd.weight"] = {1024, 512, keeps_embedding ? type : DType::q6_k};
+    expected["token_embd.weight"] = {512, 256, keeps_embedding ? type : DType::q6_k};
     for (const std::string block : {"blk.0.", "blk.1."}) {
-        expected[block + "attn_q.weight"] = {256, 512, type};
-        expected[block + "attn_k.weight"] = {128, 512, type};
-        expected[block + "attn_v.weight"] = {128, 512, type};
-        expected[block + "attn_output.weight"] = {512, 256, type};
-        expected[block + "ffn_gate.weight"] = {1024, 512, type};
-        expected[block + "ffn_up.weight"] = {1024, 512, type};
-        expected[block + "ffn_down.weight"] = {512, 1024, type};
+        expected[block + "attn_q.weight"] = {256, 256, type};
+        expected[block + "attn_k.weight"] = {128, 256, type};
+        expected[block + "attn_v.weight"] = {128, 256, type};
+        expected[block + "attn_output.weight"] = {256, 256, type};
+        expected[block + "ffn_gate.weight"] = {512, 256, type};
+        expected[block + "ffn_up.weight"] = {512, 256, type};
+        expected[block + "ffn_down.weight"] = {256, 512, type};
         for (const char* norm : {"attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"}) {
-            expected[block + norm + ".weight"] = {0, 512, DType::f32};
+            expected[block + norm + ".weight"] = {0, 256, DType::f32};
         }
         expected[block + "attn_q_norm.weight"] = {0, 128, DType::f32};
         expected[block + "attn_k_norm.weight"] = {0, 128, DType::f32};
     }
-    expected["output_norm.weight"] = {0, 512, DType::f32};
+    expected["output_norm.weight"] = {0, 256, DType::f32};
 
     ASSERT_EQ(file.tensors().size(), expected.size());
     std::uint64_t n_weights = 0;
@@ -138,7 +142,8 @@ TEST_P(SynthType, WritesAModelOfTheRightShapesTypesAndScale) {
         ASSERT_NE(entry, expected.end()) << t.name;
         const auto& [rows, cols, wanted] = entry->second;
         EXPECT_EQ(t.type, wanted) << t.name;
-        const std::vector<std::uint64_t> dims = rows == 0 ? std::vector{cols} : std::vector{cols, rows};
+        const std::vector<std::uint64_t> dims =
+            rows == 0 ? std::vector{cols} : std::vector{cols, rows};
         EXPECT_EQ(t.dims, dims) << t.name;
         const std::vector<float> weights = decoded(t);
         n_weights += weights.size();
@@ -160,7 +165,7 @@ TEST_P(SynthType, WritesAModelOfTheRightShapesTypesAndScale) {
 TEST(Synth, WritesTheSameBytesForTheSameSeedOnly) {
     const TempFolder folder;
     SynthOptions options = tiny_options("mixed");
-    options.shape.n_vocab = 4096;  // several chunks
+    options.shape.n_vocab = 8192;  // from a pool, in several chunks
     ASSERT_TRUE(write_synthetic_model(options, folder.file("one")).has_value());
     options.n_threads = 3;
     ASSERT_TRUE(write_synthetic_model(options, folder.file("three")).has_value());
@@ -190,6 +195,11 @@ TEST(Synth, RepeatsNoRowOfTheEmbedding) {
         rows.insert({reinterpret_cast<const char*>(embedding.row(r)), embedding.row_bytes()});
     }
     EXPECT_EQ(rows.size(), embedding.rows);
+
+    // ... and what comes from a pool has the same scale as what does not.
+    const auto [mean, deviation] = moments(decoded(*file.find_tensor("token_embd.weight")));
+    EXPECT_NEAR(mean, 0, 0.02 / 16);
+    EXPECT_NEAR(deviation, 1.0 / 16, 0.02 / 16);
 }
 
 TEST(Synth, MixedRecipeGivesEachRoleItsType) {
@@ -229,7 +239,8 @@ TEST(Synth, SaysWhichTypesDidNotFit) {
 
     std::set<std::string> fallbacks;
     for (const SynthReport::Fallback& f : report.fallbacks) {
-        fallbacks.insert(fmt::format("{}x {} -> {} at {}", f.n_matrices, name(f.wanted), name(f.used), f.cols));
+        fallbacks.insert(
+            fmt::format("{}x {} -> {} at {}", f.n_matrices, name(f.wanted), name(f.used), f.cols));
     }
     // Of two layers, the second is in the last eighth and layer 0 is not a third one.
     const std::set<std::string> expected = {"2x q6_k -> q8_0 at 288", "9x q4_k -> q5_0 at 288",
@@ -245,16 +256,18 @@ TEST(Synth, WritesTheMetadataThatReadersNeed) {
     EXPECT_EQ(file.get_string("general.architecture").value(), "gemma3");
     EXPECT_EQ(file.get_string("general.name").value(), "synthetic-gemma-3-tiny");
     EXPECT_EQ(file.get_uint("general.file_type").value(), 7U);
-    EXPECT_EQ(file.get_uint("gemma3.embedding_length").value(), 512U);
+    EXPECT_EQ(file.get_uint("gemma3.embedding_length").value(), 256U);
     EXPECT_EQ(file.get_uint("gemma3.block_count").value(), 2U);
-    EXPECT_EQ(file.get_uint("gemma3.feed_forward_length").value(), 1024U);
+    EXPECT_EQ(file.get_uint("gemma3.feed_forward_length").value(), 512U);
     EXPECT_EQ(file.get_uint("gemma3.attention.head_count").value(), 2U);
     EXPECT_EQ(file.get_uint("gemma3.attention.head_count_kv").value(), 1U);
     EXPECT_EQ(file.get_uint("gemma3.attention.key_length").value(), 128U);
     EXPECT_EQ(file.get_uint("gemma3.attention.value_length").value(), 128U);
     EXPECT_EQ(file.get_uint("gemma3.attention.sliding_window").value(), 64U);
     EXPECT_EQ(file.get_uint("gemma3.context_length").value(), 1024U);
-    EXPECT_FLOAT_EQ(static_cast<float>(file.get_float("gemma3.attention.layer_norm_rms_epsilon").value()), 1e-6f);
+    EXPECT_FLOAT_EQ(
+        static_cast<float>(file.get_float("gemma3.attention.layer_norm_rms_epsilon").value()),
+        1e-6f);
     EXPECT_EQ(file.get_float("gemma3.rope.freq_base").value(), 1e6);
     EXPECT_EQ(file.get_string("gemma3.rope.scaling.type").value(), "linear");
     EXPECT_EQ(file.get_float("gemma3.rope.scaling.factor").value(), 8);
@@ -310,11 +323,12 @@ TEST(Synth, ReportsProgressToTheEnd) {
     const TempFolder folder;
     std::uint64_t last = 0;
     std::uint64_t total = 0;
-    auto report = write_synthetic_model(tiny_options("q4_0"), folder.file("m"), [&](std::uint64_t done, std::uint64_t all) {
-        EXPECT_GT(done, last);
-        last = done;
-        total = all;
-    });
+    auto report = write_synthetic_model(tiny_options("q4_0"), folder.file("m"),
+                                        [&](std::uint64_t done, std::uint64_t all) {
+                                            EXPECT_GT(done, last);
+                                            last = done;
+                                            total = all;
+                                        });
     ASSERT_TRUE(report.has_value());
     EXPECT_EQ(last, total);
     EXPECT_EQ(total, report->tensor_bytes);
@@ -329,11 +343,17 @@ TEST(Synth, RefusesShapesThatCannotBe) {
         EXPECT_FALSE(report.has_value());
         return report ? std::string() : report.error().message;
     };
-    EXPECT_EQ(message([](SynthShape& s) { s.dim = 0; }), "tiny: hidden size is 0, expected 1 to 131072");
-    EXPECT_EQ(message([](SynthShape& s) { s.n_heads = 3; s.n_kv_heads = 2; }),
+    EXPECT_EQ(message([](SynthShape& s) { s.dim = 0; }),
+              "tiny: hidden size is 0, expected 1 to 131072");
+    EXPECT_EQ(message([](SynthShape& s) {
+                  s.n_heads = 3;
+                  s.n_kv_heads = 2;
+              }),
               "tiny: 3 heads cannot share 2 key/value heads evenly");
-    EXPECT_EQ(message([](SynthShape& s) { s.head_dim = 65; }), "tiny: head dimension is 65, expected an even number");
-    EXPECT_EQ(message([](SynthShape& s) { s.n_vocab = 300; }), "tiny: vocabulary is 300, expected 459 to 262144");
+    EXPECT_EQ(message([](SynthShape& s) { s.head_dim = 65; }),
+              "tiny: head dimension is 65, expected an even number");
+    EXPECT_EQ(message([](SynthShape& s) { s.n_vocab = 300; }),
+              "tiny: vocabulary is 300, expected 459 to 262144");
     EXPECT_FALSE(std::filesystem::exists(folder.file("m")));
 }
 
@@ -342,7 +362,8 @@ TEST(Synth, FailsWhereTheFileCannotBeWritten) {
     auto report = write_synthetic_model(tiny_options("q4_0"), folder.file("missing/m"));
     ASSERT_FALSE(report.has_value());
     EXPECT_EQ(report.error().code, ErrorCode::io);
-    EXPECT_NE(report.error().message.find("missing/m"), std::string::npos) << report.error().message;
+    EXPECT_NE(report.error().message.find("missing/m"), std::string::npos)
+        << report.error().message;
 }
 
 // The totals of ../shared/reference/gemma3.md, without the 64 untrained rows that 4b and up have.
@@ -356,10 +377,12 @@ TEST(SynthShapes, HaveThePublishedNumbersOfParameters) {
         auto s = find_shape(name);
         ASSERT_TRUE(s.has_value()) << name;
         const std::uint64_t attention = 2 * s->dim * (s->n_heads + s->n_kv_heads) * s->head_dim;
-        const std::uint64_t layer = attention + 3 * s->dim * s->ffn_dim + 4 * s->dim + 2 * s->head_dim;
+        const std::uint64_t layer =
+            attention + 3 * s->dim * s->ffn_dim + 4 * s->dim + 2 * s->head_dim;
         EXPECT_EQ(s->n_vocab * s->dim + s->n_layers * layer + s->dim, total) << name;
     }
-    EXPECT_EQ(find_shape("2b").error().message, "no shape is called '2b'; there are 270m, 1b, 4b, 12b, 27b");
+    EXPECT_EQ(find_shape("2b").error().message,
+              "no shape is called '2b'; there are 270m, 1b, 4b, 12b, 27b");
 }
 
 TEST(SynthShapes, AreReadFromConfigJson) {
@@ -400,13 +423,15 @@ TEST(SynthShapes, LeaveOutRowsWithoutPieces) {
 
 TEST(SynthShapes, AreRefusedWhenGlobalLayersAreUneven) {
     const TempFolder folder;
-    const std::string path = folder.write("c.json", R"({"model_type": "gemma3_text", "hidden_size": 512,
+    const std::string path =
+        folder.write("c.json", R"({"model_type": "gemma3_text", "hidden_size": 512,
         "intermediate_size": 1536, "num_hidden_layers": 3,
         "layer_types": ["sliding_attention", "full_attention", "full_attention"]})");
     auto shape = read_shape(path);
     ASSERT_FALSE(shape.has_value());
     EXPECT_EQ(shape.error().code, ErrorCode::unsupported);
-    EXPECT_EQ(shape.error().message, path + ": layer 2 breaks the pattern of one global layer in 2");
+    EXPECT_EQ(shape.error().message,
+              path + ": layer 2 breaks the pattern of one global layer in 2");
     EXPECT_EQ(read_shape(folder.file("absent")).error().code, ErrorCode::not_found);
 }
 

@@ -18,15 +18,20 @@ constexpr std::string_view kLetters = "etaoinshrdlucmfwypvbgkjqxz";  // the most
 
 // Gemma 3's, without the parts for images: a system prompt goes into the first user turn.
 constexpr std::string_view kChatTemplate =
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
-    "{% set loop_messages = messages[1:] %}{% else %}{% set first = '' %}{% set loop_messages = messages %}"
-    "{% endif %}{% for message in loop_messages %}{% set role = 'model' if message['role'] == 'assistant' "
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] "
+    "+ '\n\n' %}"
+    "{% set loop_messages = messages[1:] %}{% else %}{% set first = '' %}{% set loop_messages = "
+    "messages %}"
+    "{% endif %}{% for message in loop_messages %}{% set role = 'model' if message['role'] == "
+    "'assistant' "
     "else message['role'] %}{{ '<start_of_turn>' + role + '\n' + (first if loop.first else '') + "
     "(message['content'] | trim) + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}";
 
 // The empty string and each letter.
-std::string_view optional_letter(std::size_t i) { return i == 0 ? std::string_view() : kLetters.substr(i - 1, 1); }
+std::string_view optional_letter(std::size_t i) {
+    return i == 0 ? std::string_view() : kLetters.substr(i - 1, 1);
+}
 
 }  // namespace
 
@@ -36,7 +41,8 @@ formats::Vocabulary synthetic_vocabulary(std::size_t n_pieces) {
     vocabulary.pieces.reserve(n_pieces);
     const auto add = [&](std::string text, PieceType type) {
         // The order is the rank: an earlier piece is merged first.
-        vocabulary.pieces.push_back({std::move(text), -static_cast<float>(vocabulary.pieces.size()), type});
+        vocabulary.pieces.push_back(
+            {std::move(text), -static_cast<float>(vocabulary.pieces.size()), type});
     };
     for (const char* text : {"<pad>", "<eos>", "<bos>"}) add(text, PieceType::control);
     add("<unk>", PieceType::unknown);

@@ -76,7 +76,7 @@ struct [[gnu::packed]] BlockQ2_K {  // w = d * (scale & 15) * q - dmin * (scale 
 
 struct [[gnu::packed]] BlockQ3_K {  // w = d * (scale - 32) * (q - 4)
     static constexpr DType kType = DType::q3_k;
-    std::uint8_t hmask[32];   // bit 4 h + s of hmask[l] is the third bit of the code
+    std::uint8_t hmask[32];  // bit 4 h + s of hmask[l] is the third bit of the code
     std::uint8_t qs[64];
     std::uint8_t scales[12];  // see q3_k_scale
     F16 d;
@@ -132,8 +132,8 @@ static_assert(sizeof(BlockQ6_K) == 210);
 static_assert(sizeof(BlockIQ4_XS) == 136);
 
 /// The sixteen levels of IQ4_NL and IQ4_XS, in units of the scale.
-inline constexpr std::array<std::int8_t, 16> kIQ4Values = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                                           1,    13,   25,  38,  53,  69,  89,  113};
+inline constexpr std::array<std::int8_t, 16> kIQ4Values = {
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 /// Block number `index` of a row that starts at `blocks`, whatever its alignment.
 template <typename Block>
@@ -153,7 +153,8 @@ struct ScaleMin {
 /// bits in bytes 8-11 and their high two on top of bytes 0-3 and 4-7.
 inline ScaleMin q4_k_scale(const std::uint8_t* scales, std::size_t j) {
     if (j < 4) {
-        return {static_cast<std::uint8_t>(scales[j] & 63), static_cast<std::uint8_t>(scales[j + 4] & 63)};
+        return {static_cast<std::uint8_t>(scales[j] & 63),
+                static_cast<std::uint8_t>(scales[j + 4] & 63)};
     }
     return {static_cast<std::uint8_t>((scales[j + 4] & 15) | ((scales[j - 4] >> 6) << 4)),
             static_cast<std::uint8_t>((scales[j + 4] >> 4) | ((scales[j] >> 6) << 4))};
