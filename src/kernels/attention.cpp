@@ -34,28 +34,37 @@ struct PageKeys {
     const std::uint16_t* data = nullptr;  // [32, E] f16: the page
     std::size_t first = 0;                // tokens first..last of the page, both included
     std::size_t last = 0;
+    const std::uint16_t* next = nullptr;  // the page that is read after this one, to prefetch
 };
 
-PageKeys page_keys(const std::uint16_t* pool, const KvHead& kv, const std::int32_t* pages, std::size_t page,
-                   const Block& block) {
+const std::uint16_t* page_data(const std::uint16_t* pool, const KvHead& kv, std::int32_t page) {
+    return pool + static_cast<std::size_t>(page) * kv.page_stride;
+}
+
+/// Of page `page` of the span; `after` is what is read after the block's last page.
+PageKeys page_keys(const std::uint16_t* pool, const KvHead& kv, const std::int32_t* pages,
+                   std::size_t page, const Block& block, const std::uint16_t* after) {
     const std::size_t start = page * kPageTokens;
-    return {pool + static_cast<std::size_t>(pages[page]) * kv.page_stride,
-            std::max(block.first, start) - start,
-            std::min(block.end, start + kPageTokens) - 1 - start};
+    const bool is_last = start + kPageTokens >= block.end;
+    return {page_data(pool, kv, pages[page]), std::max(block.first, start) - start,
+            std::min(block.end, start + kPageTokens) - 1 - start,
+            is_last ? after : page_data(pool, kv, pages[page + 1])};
 }
 
 // ---- scalar: each query by itself
 
-void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block, float scale, float* scores) {
+void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block, float scale,
+                 float* scores) {
     for (std::size_t i = 0; i < block.count; ++i) {
         PartialRow& part = *block.part[i];
         part.max = kLowestMax;
         for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
-            const std::uint16_t* k = kv.k + static_cast<std::size_t>(pages[t / kPageTokens]) * kv.page_stride +
-                                     t % kPageTokens * kv.head_dim;
+            const std::uint16_t* k =
+                page_data(kv.k, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
             double dot = 0;
             for (std::size_t e = 0; e < kv.head_dim; ++e) {
-                dot += static_cast<double>(block.q[i][e]) * static_cast<double>(tensor::f16_to_f32(k[e]));
+                dot += static_cast<double>(block.q[i][e]) *
+                       static_cast<double>(tensor::f16_to_f32(k[e]));
             }
             scores[t] = static_cast<float>(dot * static_cast<double>(scale));
             part.max = std::max(part.max, scores[t]);
@@ -63,9 +72,10 @@ void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block
         double sum = 0;
         std::array<double, kMaxHeadDim> acc = {};
         for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
-            const std::uint16_t* v = kv.v + static_cast<std::size_t>(pages[t / kPageTokens]) * kv.page_stride +
-                                     t % kPageTokens * kv.head_dim;
-            const double p = std::exp(static_cast<double>(scores[t]) - static_cast<double>(part.max));
+            const std::uint16_t* v =
+                page_data(kv.v, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
+            const double p =
+                std::exp(static_cast<double>(scores[t]) - static_cast<double>(part.max));
             sum += p;
             for (std::size_t e = 0; e < kv.head_dim; ++e) {
                 acc[e] += p * static_cast<double>(tensor::f16_to_f32(v[e]));
@@ -112,14 +122,212 @@ UNICORN_TARGET_AVX512 inline __m128 sum_each(__m512 a0, __m512 a1, __m512 a2, __
     return fold(_mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1)));
 }
 
+/// Copies the queries behind the scores, [count, kMaxHeadDim]: one address for all saves registers.
+float* pack_queries(const KvHead& kv, const Block& block, float* scores) {
+    float* packed = scores + kMaxQueries * kSpanTokens;
+    for (std::size_t i = 0; i < block.count; ++i)
+        std::copy_n(block.q[i], kv.head_dim, packed + i * kMaxHeadDim);
+    return packed;
+}
+
+/// Zeroes the probabilities of the block's keys outside [begin, end).
+void zero_around(float* scores, const Block& block, std::size_t begin, std::size_t end) {
+    if (block.first < begin) std::fill(scores + block.first, scores + begin, 0.0f);
+    if (end < block.end) std::fill(scores + end, scores + block.end, 0.0f);
+}
+
+// ---- AVX2: the same in vectors of 8, the queries in groups of 4, 2 and 1 for want of registers
+
+template <std::size_t Q, std::size_t T>
+UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys& keys, std::size_t head_dim,
+                                     float scale, float* scores) {
+    static_assert((T == 2 && Q % 2 == 0) || T % 4 == 0);
+    const __m128 scales = _mm_set1_ps(scale);
+    for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
+        const std::uint16_t* k[T];
+        __m256 dot[Q][T];
+#pragma GCC unroll 8
+        for (std::size_t j = 0; j < T; ++j) {
+            k[j] = keys.data + std::clamp(t + j, keys.first, keys.last) * head_dim;
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; ++i) dot[i][j] = _mm256_setzero_ps();
+        }
+        for (std::size_t e = 0; e < head_dim; e += 8) {
+            __m256 kv[T];
+#pragma GCC unroll 8
+            for (std::size_t j = 0; j < T; ++j) {
+                if (e % 32 == 0) _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
+                kv[j] =
+                    _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(k[j] + e)));
+            }
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; ++i) {
+                const __m256 qv = _mm256_load_ps(q + i * kMaxHeadDim + e);
+#pragma GCC unroll 8
+                for (std::size_t j = 0; j < T; ++j)
+                    dot[i][j] = _mm256_fmadd_ps(qv, kv[j], dot[i][j]);
+            }
+        }
+        if constexpr (T == 2) {
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; i += 2) {
+                const __m128 sums = _mm_mul_ps(
+                    sum_each(dot[i][0], dot[i][1], dot[i + 1][0], dot[i + 1][1]), scales);
+                _mm_storel_pi(reinterpret_cast<__m64*>(scores + i * kSpanTokens + t), sums);
+                _mm_storeh_pi(reinterpret_cast<__m64*>(scores + (i + 1) * kSpanTokens + t), sums);
+            }
+        } else {
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+                for (std::size_t j = 0; j < T; j += 4) {
+                    const __m128 sums =
+                        sum_each(dot[i][j], dot[i][j + 1], dot[i][j + 2], dot[i][j + 3]);
+                    _mm_store_ps(scores + i * kSpanTokens + t + j, _mm_mul_ps(sums, scales));
+                }
+            }
+        }
+    }
+}
+
+/// Of lanes t..t+7, those in [first, end), as vector masks.
+UNICORN_TARGET_AVX2 inline __m256 lanes_between_avx2(std::size_t t, std::size_t first,
+                                                     std::size_t end) {
+    const __m256i lane = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(t)),
+                                          _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    const __m256i before_first =
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(first)), lane);
+    const __m256i before_end = _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(end)), lane);
+    return _mm256_castsi256_ps(_mm256_andnot_si256(before_first, before_end));
+}
+
+UNICORN_TARGET_AVX2 void softmax_avx2(float* scores, const Block& block, std::size_t first,
+                                      std::size_t end, PartialRow& part) {
+    const std::size_t begin = first & ~std::size_t{7};
+    __m256 max = _mm256_set1_ps(kLowestMax);
+    for (std::size_t t = begin; t < end; t += 8) {
+        const __m256 bigger = _mm256_max_ps(_mm256_load_ps(scores + t), max);
+        max = _mm256_blendv_ps(max, bigger, lanes_between_avx2(t, first, end));
+    }
+    part.max = simd::max_lanes(max);
+    max = _mm256_set1_ps(part.max);
+    __m256 sum = _mm256_setzero_ps();
+    for (std::size_t t = begin; t < end; t += 8) {
+        const __m256 p =
+            _mm256_and_ps(lanes_between_avx2(t, first, end),
+                          simd::exp_nonpositive(_mm256_sub_ps(_mm256_load_ps(scores + t), max)));
+        sum = _mm256_add_ps(sum, p);
+        _mm256_store_ps(scores + t, p);
+    }
+    part.sum = simd::sum_lanes(sum);
+    zero_around(scores, block, begin, (end + 7) & ~std::size_t{7});
+}
+
+template <std::size_t Q, std::size_t C>
+UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys& values,
+                                    std::size_t head_dim, const float* p) {
+    for (std::size_t e = 0; e < head_dim; e += C * 8) {
+        __m256 acc[Q][C];
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c)
+                acc[i][c] = _mm256_loadu_ps(parts[i]->acc + e + c * 8);
+        }
+        const std::uint16_t* v = values.data + values.first * head_dim + e;
+        for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
+            if (e % 32 == 0) _mm_prefetch(values.next + t * head_dim + e, _MM_HINT_T0);
+            __m256 vv[C];
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c) {
+                vv[c] =
+                    _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(v + c * 8)));
+            }
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < Q; ++i) {
+                const __m256 weight = _mm256_set1_ps(p[i * kSpanTokens + t]);
+#pragma GCC unroll 8
+                for (std::size_t c = 0; c < C; ++c)
+                    acc[i][c] = _mm256_fmadd_ps(weight, vv[c], acc[i][c]);
+            }
+        }
+#pragma GCC unroll 8
+        for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+            for (std::size_t c = 0; c < C; ++c)
+                _mm256_storeu_ps(parts[i]->acc + e + c * 8, acc[i][c]);
+        }
+    }
+}
+
+UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, const Block& block,
+                                   float scale, float* scores) {
+    const std::size_t first_page = block.first / kPageTokens;
+    const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
+    const std::uint16_t* first_values = page_data(kv.v, kv, pages[first_page]);
+    const std::uint16_t* last_values = page_data(kv.v, kv, pages[end_page - 1]);
+    float* packed_q = pack_queries(kv, block, scores);
+    for (std::size_t page = first_page; page < end_page; ++page) {
+        const PageKeys keys = page_keys(kv.k, kv, pages, page, block, first_values);
+        for (std::size_t i = 0; i < block.count;) {
+            const std::size_t left = block.count - i;
+            const float* q = packed_q + i * kMaxHeadDim;
+            float* out = scores + i * kSpanTokens + page * kPageTokens;
+            if (left >= 4) {
+                scores_avx2<4, 2>(q, keys, kv.head_dim, scale, out);
+                i += 4;
+            } else if (left >= 2) {
+                scores_avx2<2, 4>(q, keys, kv.head_dim, scale, out);
+                i += 2;
+            } else {
+                scores_avx2<1, 8>(q, keys, kv.head_dim, scale, out);
+                i += 1;
+            }
+        }
+    }
+    for (std::size_t i = 0; i < block.count; ++i) {
+        softmax_avx2(scores + i * kSpanTokens, block, block.query_first[i], block.query_end[i],
+                     *block.part[i]);
+        std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
+    }
+    for (std::size_t page = first_page; page < end_page; ++page) {
+        const PageKeys values = page_keys(kv.v, kv, pages, page, block, last_values);
+        for (std::size_t i = 0; i < block.count;) {
+            const std::size_t left = block.count - i;
+            PartialRow* const* parts = block.part.data() + i;
+            const float* p = scores + i * kSpanTokens + page * kPageTokens;
+            if (left >= 4) {
+                weigh_avx2<4, 2>(parts, values, kv.head_dim, p);
+                i += 4;
+            } else if (left >= 2) {
+                // 4 vectors need E % 32 == 0; a remainder of 16 takes the narrow form.
+                if (kv.head_dim % 32 == 0) {
+                    weigh_avx2<2, 4>(parts, values, kv.head_dim, p);
+                } else {
+                    weigh_avx2<2, 2>(parts, values, kv.head_dim, p);
+                }
+                i += 2;
+            } else {
+                if (kv.head_dim % 64 == 0) {
+                    weigh_avx2<1, 8>(parts, values, kv.head_dim, p);
+                } else {
+                    weigh_avx2<1, 2>(parts, values, kv.head_dim, p);
+                }
+                i += 1;
+            }
+        }
+    }
+}
+
 // ---- AVX-512
 
 /// scores[i][t] = q[i] . k[t] * scale for the tokens of a page, in blocks of Q queries by T keys. A
 /// block that hangs over the first or last key repeats that key; softmax drops what it makes there.
 template <std::size_t Q, std::size_t T>
-UNICORN_TARGET_AVX512 void scores_avx512(const float* const* q, const PageKeys& keys, std::size_t head_dim,
+UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys& keys, std::size_t head_dim,
                                          float scale, float* scores) {
-    static_assert(T % 4 == 0 && kPageTokens % T == 0);
+    static_assert((T == 2 || T % 4 == 0) && kPageTokens % T == 0);
+    const __m128 scales = _mm_set1_ps(scale);
     for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
         const std::uint16_t* k[T];
         __m512 dot[Q][T];
@@ -133,61 +341,79 @@ UNICORN_TARGET_AVX512 void scores_avx512(const float* const* q, const PageKeys& 
             __m512 kv[T];
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
-                kv[j] = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(k[j] + e)));
+                if (e % 32 == 0) _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
+                kv[j] =
+                    _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(k[j] + e)));
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
-                const __m512 qv = _mm512_loadu_ps(q[i] + e);
+                const __m512 qv = _mm512_load_ps(q + i * kMaxHeadDim + e);
 #pragma GCC unroll 8
-                for (std::size_t j = 0; j < T; ++j) dot[i][j] = _mm512_fmadd_ps(qv, kv[j], dot[i][j]);
+                for (std::size_t j = 0; j < T; ++j)
+                    dot[i][j] = _mm512_fmadd_ps(qv, kv[j], dot[i][j]);
             }
         }
+        if constexpr (T == 2) {
 #pragma GCC unroll 8
-        for (std::size_t i = 0; i < Q; ++i) {
+            for (std::size_t i = 0; i < Q; i += 2) {
+                const std::size_t next =
+                    i + 1 < Q ? i + 1 : i;  // an odd query at the end is added up twice
+                const __m128 sums =
+                    _mm_mul_ps(sum_each(dot[i][0], dot[i][1], dot[next][0], dot[next][1]), scales);
+                _mm_storel_pi(reinterpret_cast<__m64*>(scores + i * kSpanTokens + t), sums);
+                _mm_storeh_pi(reinterpret_cast<__m64*>(scores + next * kSpanTokens + t), sums);
+            }
+        } else {
 #pragma GCC unroll 8
-            for (std::size_t j = 0; j < T; j += 4) {
-                const __m128 sums = sum_each(dot[i][j], dot[i][j + 1], dot[i][j + 2], dot[i][j + 3]);
-                _mm_store_ps(scores + i * kSpanTokens + t + j, _mm_mul_ps(sums, _mm_set1_ps(scale)));
+            for (std::size_t i = 0; i < Q; ++i) {
+#pragma GCC unroll 8
+                for (std::size_t j = 0; j < T; j += 4) {
+                    const __m128 sums =
+                        sum_each(dot[i][j], dot[i][j + 1], dot[i][j + 2], dot[i][j + 3]);
+                    _mm_store_ps(scores + i * kSpanTokens + t + j, _mm_mul_ps(sums, scales));
+                }
             }
         }
     }
 }
 
 /// Of lanes t..t+15, those in [first, end).
-UNICORN_TARGET_AVX512 inline __mmask16 lanes_between(std::size_t t, std::size_t first, std::size_t end) {
+UNICORN_TARGET_AVX512 inline __mmask16 lanes_between(std::size_t t, std::size_t first,
+                                                     std::size_t end) {
     const __mmask16 before_end = simd::first_lanes(end - t);
-    return t >= first ? before_end : static_cast<__mmask16>(before_end & ~simd::first_lanes(first - t));
+    return t >= first ? before_end
+                      : static_cast<__mmask16>(before_end & ~simd::first_lanes(first - t));
 }
 
 /// Turns the scores of positions [first, end) into exp(score - max), and those of the rest of the
 /// block's pages into 0.
-UNICORN_TARGET_AVX512 void softmax_avx512(float* scores, const Block& block, std::size_t first, std::size_t end,
-                                          PartialRow& part) {
+UNICORN_TARGET_AVX512 void softmax_avx512(float* scores, const Block& block, std::size_t first,
+                                          std::size_t end, PartialRow& part) {
     const std::size_t begin = first & ~std::size_t{15};
     __m512 max = _mm512_set1_ps(kLowestMax);
     for (std::size_t t = begin; t < end; t += 16) {
         // max returns its second operand when the first is NaN: NaN shows in p, not in the maximum.
-        max = _mm512_mask_max_ps(max, lanes_between(t, first, end), _mm512_load_ps(scores + t), max);
+        max =
+            _mm512_mask_max_ps(max, lanes_between(t, first, end), _mm512_load_ps(scores + t), max);
     }
     part.max = simd::max_lanes(max);
     max = _mm512_set1_ps(part.max);
     __m512 sum = _mm512_setzero_ps();
     for (std::size_t t = begin; t < end; t += 16) {
         const __m512 p = _mm512_maskz_mov_ps(
-            lanes_between(t, first, end), simd::exp_nonpositive(_mm512_sub_ps(_mm512_load_ps(scores + t), max)));
+            lanes_between(t, first, end),
+            simd::exp_nonpositive(_mm512_sub_ps(_mm512_load_ps(scores + t), max)));
         sum = _mm512_add_ps(sum, p);
         _mm512_store_ps(scores + t, p);
     }
     part.sum = simd::sum_lanes(sum);
-    std::fill(scores + block.first, scores + std::max(begin, block.first), 0.0f);
-    const std::size_t written = (end + 15) & ~std::size_t{15};
-    std::fill(scores + std::min(written, block.end), scores + block.end, 0.0f);
+    zero_around(scores, block, begin, (end + 15) & ~std::size_t{15});
 }
 
 /// acc[i][e] += sum over the tokens of a page of p[i][t] * v[t][e], for C vectors of e from `e` on.
 template <std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys& values, std::size_t head_dim,
-                                        std::size_t e, const float* p) {
+UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys& values,
+                                        std::size_t head_dim, std::size_t e, const float* p) {
     __m512 acc[Q][C];
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < Q; ++i) {
@@ -197,15 +423,19 @@ UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys
     const std::uint16_t* v = values.data + values.first * head_dim + e;
     for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
         __m512 vv[C];
+        const std::uint16_t* next = values.next + t * head_dim + e;
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
-            vv[c] = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v + c * 16)));
+            if (c % 2 == 0) _mm_prefetch(next + c * 16, _MM_HINT_T0);
+            vv[c] =
+                _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v + c * 16)));
         }
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < Q; ++i) {
             const __m512 weight = _mm512_set1_ps(p[i * kSpanTokens + t]);
 #pragma GCC unroll 8
-            for (std::size_t c = 0; c < C; ++c) acc[i][c] = _mm512_fmadd_ps(weight, vv[c], acc[i][c]);
+            for (std::size_t c = 0; c < C; ++c)
+                acc[i][c] = _mm512_fmadd_ps(weight, vv[c], acc[i][c]);
         }
     }
 #pragma GCC unroll 8
@@ -223,70 +453,70 @@ UNICORN_TARGET_AVX512 void weigh_page_avx512(PartialRow* const* parts, const Pag
     for (; e < head_dim; e += 16) weigh_avx512<Q, 1>(parts, values, head_dim, e, p);
 }
 
-UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pages, const Block& block,
-                                       float scale, float* scores) {
+/// Q queries: their scores in blocks of Q by T keys, their sums in blocks of Q by C vectors of E.
+template <std::size_t Q, std::size_t T, std::size_t C>
+UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pages,
+                                       const Block& block, float scale, float* scores) {
     const std::size_t first_page = block.first / kPageTokens;
     const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
+    const std::uint16_t* first_values = page_data(kv.v, kv, pages[first_page]);
+    const std::uint16_t* last_values = page_data(kv.v, kv, pages[end_page - 1]);
+    const float* q = pack_queries(kv, block, scores);
     for (std::size_t page = first_page; page < end_page; ++page) {
-        const PageKeys keys = page_keys(kv.k, kv, pages, page, block);
-        float* out = scores + page * kPageTokens;
-        const float* const* q = block.q.data();
-        std::size_t left = block.count;
-        for (; left >= 4; left -= 4, q += 4, out += 4 * kSpanTokens) {
-            scores_avx512<4, 4>(q, keys, kv.head_dim, scale, out);
-        }
-        if (left >= 2) {
-            scores_avx512<2, 8>(q, keys, kv.head_dim, scale, out);
-            left -= 2, q += 2, out += 2 * kSpanTokens;
-        }
-        if (left == 1) scores_avx512<1, 8>(q, keys, kv.head_dim, scale, out);
+        scores_avx512<Q, T>(q, page_keys(kv.k, kv, pages, page, block, first_values), kv.head_dim,
+                            scale, scores + page * kPageTokens);
     }
-    for (std::size_t i = 0; i < block.count; ++i) {
-        softmax_avx512(scores + i * kSpanTokens, block, block.query_first[i], block.query_end[i], *block.part[i]);
+    for (std::size_t i = 0; i < Q; ++i) {
+        softmax_avx512(scores + i * kSpanTokens, block, block.query_first[i], block.query_end[i],
+                       *block.part[i]);
         std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
     }
     for (std::size_t page = first_page; page < end_page; ++page) {
-        const PageKeys values = page_keys(kv.v, kv, pages, page, block);
-        const float* p = scores + page * kPageTokens;
-        PartialRow* const* parts = block.part.data();
-        std::size_t left = block.count;
-        for (; left >= 4; left -= 4, parts += 4, p += 4 * kSpanTokens) {
-            weigh_page_avx512<4, 4>(parts, values, kv.head_dim, p);
-        }
-        if (left >= 2) {
-            weigh_page_avx512<2, 8>(parts, values, kv.head_dim, p);
-            left -= 2, parts += 2, p += 2 * kSpanTokens;
-        }
-        if (left == 1) weigh_page_avx512<1, 8>(parts, values, kv.head_dim, p);
+        weigh_page_avx512<Q, C>(block.part.data(),
+                                page_keys(kv.v, kv, pages, page, block, last_values), kv.head_dim,
+                                scores + page * kPageTokens);
     }
 }
+
+// Block shapes: a conversion costs as much as two multiply-adds (ports 0 and 5 of Intel's cores),
+// so that all queries share each one, and there are at least 8 accumulators to cover the latency
+// and at most 24 to leave registers for the operands.
+using SpanForm = void (*)(const KvHead&, const std::int32_t*, const Block&, float, float*);
+constexpr SpanForm kSpanAvx512[kMaxQueries] = {
+    span_avx512<1, 8, 8>, span_avx512<2, 4, 4>, span_avx512<3, 4, 4>, span_avx512<4, 4, 4>,
+    span_avx512<5, 4, 4>, span_avx512<6, 4, 4>, span_avx512<7, 2, 2>, span_avx512<8, 2, 2>,
+};
 
 // ---- merging spans, and the division at the end
 
-void merge_scalar(float* into, float into_weight, const float* from, float from_weight, std::size_t n) {
+void merge_scalar(float* into, float into_weight, const float* from, float from_weight,
+                  std::size_t n) {
     for (std::size_t e = 0; e < n; ++e) {
-        into[e] = static_cast<float>(static_cast<double>(into[e]) * static_cast<double>(into_weight) +
-                                     static_cast<double>(from[e]) * static_cast<double>(from_weight));
+        into[e] =
+            static_cast<float>(static_cast<double>(into[e]) * static_cast<double>(into_weight) +
+                               static_cast<double>(from[e]) * static_cast<double>(from_weight));
     }
 }
 
-UNICORN_TARGET_AVX2 void merge_avx2(float* into, float into_weight, const float* from, float from_weight,
-                                    std::size_t n) {
+UNICORN_TARGET_AVX2 void merge_avx2(float* into, float into_weight, const float* from,
+                                    float from_weight, std::size_t n) {
     const __m256 a = _mm256_set1_ps(into_weight), b = _mm256_set1_ps(from_weight);
     for (std::size_t e = 0; e < n; e += 8) {
         const __m256i lanes = simd::first_lanes_avx2(n - e);
         const __m256 weighted = _mm256_mul_ps(a, _mm256_maskload_ps(into + e, lanes));
-        _mm256_maskstore_ps(into + e, lanes, _mm256_fmadd_ps(b, _mm256_maskload_ps(from + e, lanes), weighted));
+        _mm256_maskstore_ps(into + e, lanes,
+                            _mm256_fmadd_ps(b, _mm256_maskload_ps(from + e, lanes), weighted));
     }
 }
 
-UNICORN_TARGET_AVX512 void merge_avx512(float* into, float into_weight, const float* from, float from_weight,
-                                        std::size_t n) {
+UNICORN_TARGET_AVX512 void merge_avx512(float* into, float into_weight, const float* from,
+                                        float from_weight, std::size_t n) {
     const __m512 a = _mm512_set1_ps(into_weight), b = _mm512_set1_ps(from_weight);
     for (std::size_t e = 0; e < n; e += 16) {
         const __mmask16 lanes = simd::first_lanes(n - e);
         const __m512 weighted = _mm512_mul_ps(a, _mm512_maskz_loadu_ps(lanes, into + e));
-        _mm512_mask_storeu_ps(into + e, lanes, _mm512_fmadd_ps(b, _mm512_maskz_loadu_ps(lanes, from + e), weighted));
+        _mm512_mask_storeu_ps(into + e, lanes,
+                              _mm512_fmadd_ps(b, _mm512_maskz_loadu_ps(lanes, from + e), weighted));
     }
 }
 
@@ -298,7 +528,8 @@ UNICORN_TARGET_AVX2 void finish_avx2(float* out, const float* acc, float sum, st
     const __m256 divisor = _mm256_set1_ps(sum);
     for (std::size_t e = 0; e < n; e += 8) {
         const __m256i lanes = simd::first_lanes_avx2(n - e);
-        _mm256_maskstore_ps(out + e, lanes, _mm256_div_ps(_mm256_maskload_ps(acc + e, lanes), divisor));
+        _mm256_maskstore_ps(out + e, lanes,
+                            _mm256_div_ps(_mm256_maskload_ps(acc + e, lanes), divisor));
     }
 }
 
@@ -306,32 +537,31 @@ UNICORN_TARGET_AVX512 void finish_avx512(float* out, const float* acc, float sum
     const __m512 divisor = _mm512_set1_ps(sum);
     for (std::size_t e = 0; e < n; e += 16) {
         const __mmask16 lanes = simd::first_lanes(n - e);
-        _mm512_mask_storeu_ps(out + e, lanes, _mm512_div_ps(_mm512_maskz_loadu_ps(lanes, acc + e), divisor));
+        _mm512_mask_storeu_ps(out + e, lanes,
+                              _mm512_div_ps(_mm512_maskz_loadu_ps(lanes, acc + e), divisor));
     }
 }
 
 // ---- choosing a form
 
 /// Runs the form on queries whose ranges form one unbroken range.
-void run_block(Isa isa, const KvHead& kv, const std::int32_t* pages, const Block& block, float scale,
-               float* scratch) {
+void run_block(Isa isa, const KvHead& kv, const std::int32_t* pages, const Block& block,
+               float scale, float* scratch) {
     switch (isa) {
-        case Isa::scalar:
-            return span_scalar(kv, pages, block, scale, scratch);
-        case Isa::avx2:
-            return span_scalar(kv, pages, block, scale, scratch);
-        case Isa::avx512:
-            return span_avx512(kv, pages, block, scale, scratch);
+        case Isa::scalar: return span_scalar(kv, pages, block, scale, scratch);
+        case Isa::avx2: return span_avx2(kv, pages, block, scale, scratch);
+        case Isa::avx512: return kSpanAvx512[block.count - 1](kv, pages, block, scale, scratch);
     }
 }
 
 }  // namespace
 
-std::size_t attention_scratch_floats() { return kMaxQueries * kSpanTokens; }
+std::size_t attention_scratch_floats() { return kMaxQueries * (kSpanTokens + kMaxHeadDim); }
 
-void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale, std::size_t span,
-                    std::span<PartialRow> parts, float* scratch) {
-    UNICORN_DCHECK(queries.count >= 1 && queries.count <= kMaxQueries && parts.size() >= queries.count);
+void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale,
+                    std::size_t span, std::span<PartialRow> parts, float* scratch) {
+    UNICORN_DCHECK(queries.count >= 1 && queries.count <= kMaxQueries &&
+                   parts.size() >= queries.count);
     UNICORN_DCHECK(kv.head_dim > 0 && kv.head_dim % 16 == 0 && kv.head_dim <= kMaxHeadDim);
     const std::size_t span_first = span * kSpanTokens;
     const std::size_t span_end = span_first + kSpanTokens;
@@ -343,8 +573,10 @@ void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float sca
     std::array<Seen, kMaxQueries> seen;
     std::size_t n_seen = 0;
     for (std::size_t i = 0; i < queries.count; ++i) {
-        const std::size_t first = std::max(static_cast<std::size_t>(queries.first_key[i]), span_first);
-        const std::size_t end = std::min(static_cast<std::size_t>(queries.last_key[i]) + 1, span_end);
+        const std::size_t first =
+            std::max(static_cast<std::size_t>(queries.first_key[i]), span_first);
+        const std::size_t end =
+            std::min(static_cast<std::size_t>(queries.last_key[i]) + 1, span_end);
         if (first >= end) {
             parts[i].max = kNoKeys;
             parts[i].sum = 0;
@@ -352,7 +584,8 @@ void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float sca
             continue;
         }
         std::size_t place = n_seen++;
-        for (; place > 0 && seen[place - 1].first > first - span_first; --place) seen[place] = seen[place - 1];
+        for (; place > 0 && seen[place - 1].first > first - span_first; --place)
+            seen[place] = seen[place - 1];
         seen[place] = {i, first - span_first, end - span_first};
     }
 
@@ -383,18 +616,23 @@ void merge_partial(Isa isa, PartialRow& into, const PartialRow& from, std::size_
     }
     const float max = std::max(into.max, from.max);
     const auto weight = [max](float part_max) {  // one of the two weights is exactly 1
-        return static_cast<float>(std::exp(static_cast<double>(part_max) - static_cast<double>(max)));
+        return static_cast<float>(
+            std::exp(static_cast<double>(part_max) - static_cast<double>(max)));
     };
     const float into_weight = weight(into.max);
     const float from_weight = weight(from.max);
     into.max = max;
     into.sum = into.sum * into_weight + from.sum * from_weight;
-    const auto form = isa == Isa::scalar ? merge_scalar : isa == Isa::avx2 ? merge_avx2 : merge_avx512;
+    const auto form = isa == Isa::scalar ? merge_scalar
+                      : isa == Isa::avx2 ? merge_avx2
+                                         : merge_avx512;
     form(into.acc, into_weight, from.acc, from_weight, head_dim);
 }
 
 void finish_partial(Isa isa, const PartialRow& part, std::span<float> out) {
-    const auto form = isa == Isa::scalar ? finish_scalar : isa == Isa::avx2 ? finish_avx2 : finish_avx512;
+    const auto form = isa == Isa::scalar ? finish_scalar
+                      : isa == Isa::avx2 ? finish_avx2
+                                         : finish_avx512;
     form(out.data(), part.acc, part.sum, out.size());
 }
 

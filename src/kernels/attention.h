@@ -21,24 +21,24 @@ inline constexpr std::size_t kMaxQueries = 8;    // query vectors that share one
 
 /// One KV head of one layer as a sequence sees it.
 struct KvHead {
-    const std::uint16_t* k = nullptr;      // f16: page 0 of the pool, at this head
+    const std::uint16_t* k = nullptr;  // f16: page 0 of the pool, at this head
     const std::uint16_t* v = nullptr;
-    std::size_t page_stride = 0;           // elements from a page to the next: K * 32 * E
-    const std::int32_t* pages = nullptr;   // page of each position/32; read only where needed
-    std::size_t head_dim = 0;              // E, a multiple of 16, at most 256
+    std::size_t page_stride = 0;          // elements from a page to the next: K * 32 * E
+    const std::int32_t* pages = nullptr;  // page of each position/32; read only where needed
+    std::size_t head_dim = 0;             // E, a multiple of 16, at most 256
 };
 
 /// Query vectors that share a KV head: heads of one group, or several rows of one sequence.
 struct Queries {
-    std::size_t count = 0;                       // 1 to kMaxQueries
-    const float* q[kMaxQueries] = {};            // each [E] f32
-    std::int32_t first_key[kMaxQueries] = {};    // positions first_key..last_key are attended to,
-    std::int32_t last_key[kMaxQueries] = {};     // both included, last_key >= first_key >= 0
+    std::size_t count = 0;                     // 1 to kMaxQueries
+    const float* q[kMaxQueries] = {};          // each [E] f32
+    std::int32_t first_key[kMaxQueries] = {};  // positions first_key..last_key are attended to,
+    std::int32_t last_key[kMaxQueries] = {};   // both included, last_key >= first_key >= 0
 };
 
 /// Softmax state of one query over some keys: sum of exp(s - max), and the weighted sum of V.
 struct PartialRow {
-    float max = 0;    // -inf when no key was seen
+    float max = 0;  // -inf when no key was seen
     float sum = 0;
     float* acc = nullptr;  // [E] f32
 };
@@ -49,8 +49,8 @@ struct PartialRow {
 /// read: the cache may hold anything there. Within each query, keys are taken in ascending order.
 /// Accuracy  relative error of exp at most 2e-7; the sum over E as in rms_norm's bound.
 /// Scratch   `scratch`: at least attention_scratch_floats() floats, 64-byte aligned.
-void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale, std::size_t span,
-                    std::span<PartialRow> parts, float* scratch);
+void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale,
+                    std::size_t span, std::span<PartialRow> parts, float* scratch);
 
 std::size_t attention_scratch_floats();
 

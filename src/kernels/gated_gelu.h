@@ -14,6 +14,7 @@ namespace unicorn::kernels {
 ///           tails (N not a multiple of the vector) with the same arithmetic as the rest, so an
 ///           element's value does not depend on its place.
 /// Source    Hendrycks & Gimpel 2016, arXiv:1606.08415.
-void gated_gelu(Isa isa, std::span<float> out, std::span<const float> gate, std::span<const float> up);
+void gated_gelu(Isa isa, std::span<float> out, std::span<const float> gate,
+                std::span<const float> up);
 
 }  // namespace unicorn::kernels

@@ -13,14 +13,16 @@ namespace {
 
 double inverse_rms_scalar(const float* x, std::size_t dim, float eps) {
     double sum = 0;
-    for (std::size_t d = 0; d < dim; ++d) sum += static_cast<double>(x[d]) * static_cast<double>(x[d]);
+    for (std::size_t d = 0; d < dim; ++d)
+        sum += static_cast<double>(x[d]) * static_cast<double>(x[d]);
     return 1.0 / std::sqrt(sum / static_cast<double>(dim) + static_cast<double>(eps));
 }
 
 void rms_norm_scalar(float* out, const float* x, const float* gain, std::size_t dim, float eps) {
     const double scale = inverse_rms_scalar(x, dim, eps);
     for (std::size_t d = 0; d < dim; ++d) {
-        out[d] = static_cast<float>(static_cast<double>(x[d]) * scale * static_cast<double>(gain[d]));
+        out[d] =
+            static_cast<float>(static_cast<double>(x[d]) * scale * static_cast<double>(gain[d]));
     }
 }
 
@@ -28,7 +30,8 @@ void add_rms_norm_scalar(float* residual, const float* branch, const float* bran
                          const float* next_gain, std::size_t dim, float eps, float* out) {
     const double scale = inverse_rms_scalar(branch, dim, eps);
     for (std::size_t d = 0; d < dim; ++d) {
-        const double normed = static_cast<double>(branch[d]) * scale * static_cast<double>(branch_gain[d]);
+        const double normed =
+            static_cast<double>(branch[d]) * scale * static_cast<double>(branch_gain[d]);
         residual[d] = static_cast<float>(static_cast<double>(residual[d]) + normed);
     }
     rms_norm_scalar(out, residual, next_gain, dim, eps);
@@ -63,17 +66,19 @@ UNICORN_TARGET_AVX2 void scale_avx2(float* out, const float* x, const float* gai
     if (d < dim) {
         const __m256i lanes = simd::first_lanes_avx2(dim - d);
         const __m256 scaled = _mm256_mul_ps(_mm256_maskload_ps(x + d, lanes), s);
-        _mm256_maskstore_ps(out + d, lanes, _mm256_mul_ps(scaled, _mm256_maskload_ps(gain + d, lanes)));
+        _mm256_maskstore_ps(out + d, lanes,
+                            _mm256_mul_ps(scaled, _mm256_maskload_ps(gain + d, lanes)));
     }
 }
 
-UNICORN_TARGET_AVX2 void rms_norm_avx2(float* out, const float* x, const float* gain, std::size_t dim,
-                                       float eps) {
+UNICORN_TARGET_AVX2 void rms_norm_avx2(float* out, const float* x, const float* gain,
+                                       std::size_t dim, float eps) {
     scale_avx2(out, x, gain, dim, simd::inverse_rms(sum_of_squares_avx2(x, dim), dim, eps));
 }
 
-UNICORN_TARGET_AVX2 void add_rms_norm_avx2(float* residual, const float* branch, const float* branch_gain,
-                                           const float* next_gain, std::size_t dim, float eps, float* out) {
+UNICORN_TARGET_AVX2 void add_rms_norm_avx2(float* residual, const float* branch,
+                                           const float* branch_gain, const float* next_gain,
+                                           std::size_t dim, float eps, float* out) {
     const __m256 s = _mm256_set1_ps(simd::inverse_rms(sum_of_squares_avx2(branch, dim), dim, eps));
     std::size_t d = 0;
     for (; d + 8 <= dim; d += 8) {
@@ -109,20 +114,22 @@ UNICORN_TARGET_AVX512 float sum_of_squares_avx512(const float* x, std::size_t di
     return simd::sum_lanes(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)));
 }
 
-UNICORN_TARGET_AVX512 void rms_norm_avx512(float* out, const float* x, const float* gain, std::size_t dim,
-                                           float eps) {
+UNICORN_TARGET_AVX512 void rms_norm_avx512(float* out, const float* x, const float* gain,
+                                           std::size_t dim, float eps) {
     const __m512 s = _mm512_set1_ps(simd::inverse_rms(sum_of_squares_avx512(x, dim), dim, eps));
     for (std::size_t d = 0; d < dim; d += 16) {
         const __mmask16 lanes = simd::first_lanes(dim - d);
         const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + d), s);
-        _mm512_mask_storeu_ps(out + d, lanes, _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(lanes, gain + d)));
+        _mm512_mask_storeu_ps(out + d, lanes,
+                              _mm512_mul_ps(scaled, _mm512_maskz_loadu_ps(lanes, gain + d)));
     }
 }
 
-UNICORN_TARGET_AVX512 void add_rms_norm_avx512(float* residual, const float* branch, const float* branch_gain,
-                                               const float* next_gain, std::size_t dim, float eps,
-                                               float* out) {
-    const __m512 s = _mm512_set1_ps(simd::inverse_rms(sum_of_squares_avx512(branch, dim), dim, eps));
+UNICORN_TARGET_AVX512 void add_rms_norm_avx512(float* residual, const float* branch,
+                                               const float* branch_gain, const float* next_gain,
+                                               std::size_t dim, float eps, float* out) {
+    const __m512 s =
+        _mm512_set1_ps(simd::inverse_rms(sum_of_squares_avx512(branch, dim), dim, eps));
     for (std::size_t d = 0; d < dim; d += 16) {
         const __mmask16 lanes = simd::first_lanes(dim - d);
         const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, branch + d), s);
@@ -139,12 +146,9 @@ void rms_norm(Isa isa, std::span<float> out, std::span<const float> x, std::span
               float eps) {
     UNICORN_DCHECK(!x.empty() && out.size() == x.size() && gain.size() == x.size());
     switch (isa) {
-        case Isa::scalar:
-            return rms_norm_scalar(out.data(), x.data(), gain.data(), x.size(), eps);
-        case Isa::avx2:
-            return rms_norm_avx2(out.data(), x.data(), gain.data(), x.size(), eps);
-        case Isa::avx512:
-            return rms_norm_avx512(out.data(), x.data(), gain.data(), x.size(), eps);
+        case Isa::scalar: return rms_norm_scalar(out.data(), x.data(), gain.data(), x.size(), eps);
+        case Isa::avx2: return rms_norm_avx2(out.data(), x.data(), gain.data(), x.size(), eps);
+        case Isa::avx512: return rms_norm_avx512(out.data(), x.data(), gain.data(), x.size(), eps);
     }
 }
 
@@ -157,7 +161,8 @@ void add_rms_norm(Isa isa, std::span<float> residual, std::span<const float> bra
     const auto form = isa == Isa::scalar ? add_rms_norm_scalar
                       : isa == Isa::avx2 ? add_rms_norm_avx2
                                          : add_rms_norm_avx512;
-    form(residual.data(), branch.data(), branch_gain.data(), next_gain.data(), dim, eps, out.data());
+    form(residual.data(), branch.data(), branch_gain.data(), next_gain.data(), dim, eps,
+         out.data());
 }
 
 }  // namespace unicorn::kernels

@@ -16,11 +16,14 @@ constexpr float kF16Max = 65504.0f;
 void norm_rope_scalar(float* x, const float* gain, float eps, const float* cos, const float* sin,
                       std::size_t half) {
     double sum = 0;
-    for (std::size_t i = 0; i < 2 * half; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    const double scale = 1.0 / std::sqrt(sum / static_cast<double>(2 * half) + static_cast<double>(eps));
+    for (std::size_t i = 0; i < 2 * half; ++i)
+        sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+    const double scale =
+        1.0 / std::sqrt(sum / static_cast<double>(2 * half) + static_cast<double>(eps));
     for (std::size_t i = 0; i < half; ++i) {
         const double a = static_cast<double>(x[i]) * scale * static_cast<double>(gain[i]);
-        const double b = static_cast<double>(x[i + half]) * scale * static_cast<double>(gain[i + half]);
+        const double b =
+            static_cast<double>(x[i + half]) * scale * static_cast<double>(gain[i + half]);
         const double c = static_cast<double>(cos[i]);
         const double s = static_cast<double>(sin[i]);
         x[i] = static_cast<float>(a * c - b * s);
@@ -44,14 +47,15 @@ UNICORN_TARGET_AVX2 void norm_rope_avx2(float* x, const float* gain, float eps, 
         sum_a = _mm256_fmadd_ps(a, a, sum_a);
         sum_b = _mm256_fmadd_ps(b, b, sum_b);
     }
-    const __m256 scale =
-        _mm256_set1_ps(simd::inverse_rms(simd::sum_lanes(_mm256_add_ps(sum_a, sum_b)), 2 * half, eps));
+    const __m256 scale = _mm256_set1_ps(
+        simd::inverse_rms(simd::sum_lanes(_mm256_add_ps(sum_a, sum_b)), 2 * half, eps));
     for (std::size_t i = 0; i < half; i += 8) {
         const __m256i lanes = simd::first_lanes_avx2(half - i);
         const __m256 a = _mm256_mul_ps(_mm256_mul_ps(_mm256_maskload_ps(x + i, lanes), scale),
                                        _mm256_maskload_ps(gain + i, lanes));
-        const __m256 b = _mm256_mul_ps(_mm256_mul_ps(_mm256_maskload_ps(x + half + i, lanes), scale),
-                                       _mm256_maskload_ps(gain + half + i, lanes));
+        const __m256 b =
+            _mm256_mul_ps(_mm256_mul_ps(_mm256_maskload_ps(x + half + i, lanes), scale),
+                          _mm256_maskload_ps(gain + half + i, lanes));
         const __m256 c = _mm256_maskload_ps(cos + i, lanes);
         const __m256 s = _mm256_maskload_ps(sin + i, lanes);
         _mm256_maskstore_ps(x + i, lanes, _mm256_fmsub_ps(a, c, _mm256_mul_ps(b, s)));
@@ -59,8 +63,8 @@ UNICORN_TARGET_AVX2 void norm_rope_avx2(float* x, const float* gain, float eps, 
     }
 }
 
-UNICORN_TARGET_AVX512 void norm_rope_avx512(float* x, const float* gain, float eps, const float* cos,
-                                            const float* sin, std::size_t half) {
+UNICORN_TARGET_AVX512 void norm_rope_avx512(float* x, const float* gain, float eps,
+                                            const float* cos, const float* sin, std::size_t half) {
     __m512 sum_a = _mm512_setzero_ps(), sum_b = sum_a;
     for (std::size_t i = 0; i < half; i += 16) {
         const __mmask16 lanes = simd::first_lanes(half - i);
@@ -69,14 +73,15 @@ UNICORN_TARGET_AVX512 void norm_rope_avx512(float* x, const float* gain, float e
         sum_a = _mm512_fmadd_ps(a, a, sum_a);
         sum_b = _mm512_fmadd_ps(b, b, sum_b);
     }
-    const __m512 scale =
-        _mm512_set1_ps(simd::inverse_rms(simd::sum_lanes(_mm512_add_ps(sum_a, sum_b)), 2 * half, eps));
+    const __m512 scale = _mm512_set1_ps(
+        simd::inverse_rms(simd::sum_lanes(_mm512_add_ps(sum_a, sum_b)), 2 * half, eps));
     for (std::size_t i = 0; i < half; i += 16) {
         const __mmask16 lanes = simd::first_lanes(half - i);
         const __m512 a = _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + i), scale),
                                        _mm512_maskz_loadu_ps(lanes, gain + i));
-        const __m512 b = _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + half + i), scale),
-                                       _mm512_maskz_loadu_ps(lanes, gain + half + i));
+        const __m512 b =
+            _mm512_mul_ps(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes, x + half + i), scale),
+                          _mm512_maskz_loadu_ps(lanes, gain + half + i));
         const __m512 c = _mm512_maskz_loadu_ps(lanes, cos + i);
         const __m512 s = _mm512_maskz_loadu_ps(lanes, sin + i);
         _mm512_mask_storeu_ps(x + i, lanes, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
@@ -110,7 +115,8 @@ UNICORN_TARGET_AVX512 void store_f16_avx512(std::uint16_t* out, const float* x, 
         __m512 values = _mm512_maskz_loadu_ps(lanes, x + i);
         values = _mm512_min_ps(_mm512_set1_ps(kF16Max), values);
         values = _mm512_max_ps(_mm512_set1_ps(-kF16Max), values);
-        const __m256i halves = _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        const __m256i halves =
+            _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
         _mm256_mask_storeu_epi16(out + i, lanes, halves);
     }
 }
@@ -145,12 +151,9 @@ void norm_rope(Isa isa, std::span<float> x, std::span<const float> gain, float e
 void store_f16(Isa isa, std::span<std::uint16_t> out, std::span<const float> x) {
     UNICORN_DCHECK(out.size() == x.size());
     switch (isa) {
-        case Isa::scalar:
-            return store_f16_scalar(out.data(), x.data(), x.size());
-        case Isa::avx2:
-            return store_f16_avx2(out.data(), x.data(), x.size());
-        case Isa::avx512:
-            return store_f16_avx512(out.data(), x.data(), x.size());
+        case Isa::scalar: return store_f16_scalar(out.data(), x.data(), x.size());
+        case Isa::avx2: return store_f16_avx2(out.data(), x.data(), x.size());
+        case Isa::avx512: return store_f16_avx512(out.data(), x.data(), x.size());
     }
 }
 

@@ -11,7 +11,8 @@ namespace unicorn::kernels {
 
 /// Fills cos and sin of the angles of one position: angle[i] = position / divisor * base^(-2i/E),
 /// i in [0, E/2), computed in double. Shapes: cos, sin: [E/2] f32.
-/// Units: `divisor` is the linear RoPE scaling factor (8 for the global layers of 4B and up, else 1).
+/// Units: `divisor` is the linear RoPE scaling factor (8 for the global layers of 4B and up, else
+/// 1).
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
                  std::span<float> sin);
 

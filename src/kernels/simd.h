@@ -63,7 +63,8 @@ inline constexpr float kLn2High = 0.693359375f;  // 9 bits: n * kLn2High is exac
 inline constexpr float kLn2Low = -2.12194440054690e-4f;
 inline constexpr float kExpLowest = -87.0f;  // exp is 1.6e-38 there, still a normal number
 
-/// exp(x) for x <= 0. Relative error at most 2e-7 in [-87, 0]; 0 below -87 and for -inf; NaN stays NaN.
+/// exp(x) for x <= 0. Relative error at most 2e-7 in [-87, 0]; 0 below -87 and for -inf; NaN stays
+/// NaN.
 UNICORN_TARGET_AVX2 inline __m256 exp_nonpositive(__m256 x) {
     const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(kLog2E)),
                                      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -76,8 +77,8 @@ UNICORN_TARGET_AVX2 inline __m256 exp_nonpositive(__m256 x) {
     p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(kExpC0));
     p = _mm256_fmadd_ps(p, _mm256_mul_ps(r, r), r);
     p = _mm256_add_ps(p, _mm256_set1_ps(1.0f));
-    const __m256i exponent = _mm256_slli_epi32(
-        _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    const __m256i exponent =
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
     p = _mm256_mul_ps(p, _mm256_castsi256_ps(exponent));
     const __m256 too_low = _mm256_cmp_ps(x, _mm256_set1_ps(kExpLowest), _CMP_LT_OQ);
     return _mm256_andnot_ps(too_low, p);
