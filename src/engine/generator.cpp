@@ -40,8 +40,9 @@ double Generation::tok_s() const {
     return ids.size() > 1 && decode_s > 0 ? static_cast<double>(ids.size() - 1) / decode_s : 0;
 }
 
-Result<Generation> generate(Engine& engine, Sequence& sequence, std::span<const std::int32_t> prompt,
-                            Sampler& sampler, const GenerateOptions& options, const TextSink& on_text,
+Result<Generation> generate(Engine& engine, Sequence& sequence,
+                            std::span<const std::int32_t> prompt, Sampler& sampler,
+                            const GenerateOptions& options, const TextSink& on_text,
                             const std::function<bool()>& cancelled) {
     const std::size_t context = engine.options().context;
     if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
@@ -58,9 +59,11 @@ Result<Generation> generate(Engine& engine, Sequence& sequence, std::span<const 
     Generation result;
     result.prompt_tokens = prompt.size();
     const std::size_t room = context - prompt.size();
-    const std::size_t max_tokens = options.max_tokens == 0 ? room : std::min(options.max_tokens, room);
-    const FinishReason at_limit =
-        options.max_tokens != 0 && options.max_tokens <= room ? FinishReason::length : FinishReason::context;
+    const std::size_t max_tokens =
+        options.max_tokens == 0 ? room : std::min(options.max_tokens, room);
+    const FinishReason at_limit = options.max_tokens != 0 && options.max_tokens <= room
+                                      ? FinishReason::length
+                                      : FinishReason::context;
     result.ids.reserve(max_tokens);
 
     text::StreamDecoder decoder(engine.tokenizer());
@@ -95,7 +98,8 @@ Result<Generation> generate(Engine& engine, Sequence& sequence, std::span<const 
         const Input input{&sequence, tokens, Logits::last};
         if (auto status = engine.evaluate({&input, 1}, draw, cancelled); !status) return status;
         if (!drawn)
-            return fail(ErrorCode::invalid_file, "{}: the model's output is not a number", engine.file().path());
+            return fail(ErrorCode::invalid_file, "{}: the model's output is not a number",
+                        engine.file().path());
         return {};
     };
 

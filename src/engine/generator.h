@@ -23,9 +23,9 @@ struct GenerateOptions {
 
 /// Why an answer ended.
 enum class FinishReason {
-    stop,       // the model said so, or a stop string came
-    length,     // max_tokens
-    context,    // the sequence is full
+    stop,     // the model said so, or a stop string came
+    length,   // max_tokens
+    context,  // the sequence is full
     cancelled,
 };
 
@@ -57,8 +57,9 @@ using TextSink = std::function<bool(std::string_view text)>;
 /// Errors: invalid_argument for an empty prompt; out_of_memory, when the prompt does not leave room
 /// for one token in the context; invalid_file, when the model computes nothing that can be drawn
 /// from; what Engine::evaluate() returns. Cancelling is not an error.
-Result<Generation> generate(Engine& engine, Sequence& sequence, std::span<const std::int32_t> prompt,
-                            Sampler& sampler, const GenerateOptions& options, const TextSink& on_text,
+Result<Generation> generate(Engine& engine, Sequence& sequence,
+                            std::span<const std::int32_t> prompt, Sampler& sampler,
+                            const GenerateOptions& options, const TextSink& on_text,
                             const std::function<bool()>& cancelled = {});
 
 }  // namespace unicorn::engine

@@ -182,12 +182,14 @@ void Sampler::select_best(std::size_t k) {
         if (!(logits_[i] > threshold)) continue;
         candidates_.push_back({logits_[i], static_cast<std::int32_t>(i)});
         if (candidates_.size() < room || room <= k) continue;
-        std::nth_element(candidates_.begin(), candidates_.begin() + nth - 1, candidates_.end(), kBetter);
+        std::nth_element(candidates_.begin(), candidates_.begin() + nth - 1, candidates_.end(),
+                         kBetter);
         candidates_.resize(k);
         threshold = candidates_.back().logit;
     }
     if (candidates_.size() > k) {
-        std::nth_element(candidates_.begin(), candidates_.begin() + nth - 1, candidates_.end(), kBetter);
+        std::nth_element(candidates_.begin(), candidates_.begin() + nth - 1, candidates_.end(),
+                         kBetter);
         candidates_.resize(k);
     }
     std::sort(candidates_.begin(), candidates_.end(), kBetter);
@@ -197,7 +199,8 @@ void Sampler::select_best(std::size_t k) {
 void Sampler::keep_top_p_of_all() {
     double total = 0;
     for (const float x : logits_) total += std::exp(double{x} - double{best_});
-    for (std::size_t k = std::min(kFirstNucleus, logits_.size());; k = std::min(k * 8, logits_.size())) {
+    for (std::size_t k = std::min(kFirstNucleus, logits_.size());;
+         k = std::min(k * 8, logits_.size())) {
         select_best(k);
         const std::size_t count = top_p_count(total);
         if (count < candidates_.size() || k == logits_.size()) {
@@ -256,7 +259,8 @@ std::int32_t Sampler::draw() {
     weights_.clear();
     double total = 0;
     for (const auto& c : candidates_) {
-        const double weight = std::exp((double{c.logit} - double{best_}) / double{options_.temperature});
+        const double weight =
+            std::exp((double{c.logit} - double{best_}) / double{options_.temperature});
         weights_.push_back(static_cast<float>(weight));
         total += double{weights_.back()};
     }

@@ -15,15 +15,15 @@ namespace unicorn::engine {
 
 /// Defaults are Gemma 3's own. "Off" is the value with which a stage changes nothing.
 struct SamplerOptions {
-    float temperature = 1.0f;          // 0: greedy, always the most likely token
-    std::size_t top_k = 64;            // the k most likely; 0: off
-    float typical_p = 1.0f;            // (0, 1]; 1: off
-    float top_p = 0.95f;               // (0, 1]; 1: off
-    float min_p = 0.0f;                // [0, 1]; at least this share of the best one's; 0: off
-    float repeat_penalty = 1.0f;       // > 0; divides positive and multiplies other logits; 1: off
-    float presence_penalty = 0.0f;     // taken once from the logit of a token already there; 0: off
-    float frequency_penalty = 0.0f;    // taken once for each time it is there; 0: off
-    std::size_t penalty_last_n = 64;   // tokens that the penalties look back on
+    float temperature = 1.0f;         // 0: greedy, always the most likely token
+    std::size_t top_k = 64;           // the k most likely; 0: off
+    float typical_p = 1.0f;           // (0, 1]; 1: off
+    float top_p = 0.95f;              // (0, 1]; 1: off
+    float min_p = 0.0f;               // [0, 1]; at least this share of the best one's; 0: off
+    float repeat_penalty = 1.0f;      // > 0; divides positive and multiplies other logits; 1: off
+    float presence_penalty = 0.0f;    // taken once from the logit of a token already there; 0: off
+    float frequency_penalty = 0.0f;   // taken once for each time it is there; 0: off
+    std::size_t penalty_last_n = 64;  // tokens that the penalties look back on
     std::map<std::int32_t, float> logit_bias;  // added to the logit of an id; -inf bans it
     std::uint64_t seed = 0;
 };
@@ -86,13 +86,13 @@ private:
 
     SamplerOptions options_;
     RandomStream random_;
-    float best_ = 0;                      // the largest logit loaded
-    std::vector<float> logits_;           // [V], after bias and penalties
-    std::vector<Candidate> candidates_;   // what the stages so far left
-    std::vector<float> weights_;          // of each candidate, for draw()
-    std::vector<std::int32_t> history_;   // ring of the last penalty_last_n tokens
+    float best_ = 0;                     // the largest logit loaded
+    std::vector<float> logits_;          // [V], after bias and penalties
+    std::vector<Candidate> candidates_;  // what the stages so far left
+    std::vector<float> weights_;         // of each candidate, for draw()
+    std::vector<std::int32_t> history_;  // ring of the last penalty_last_n tokens
     std::size_t history_next_ = 0;
-    std::vector<std::int32_t> sorted_;    // history_ sorted, to count each id
+    std::vector<std::int32_t> sorted_;  // history_ sorted, to count each id
 };
 
 }  // namespace unicorn::engine

@@ -4,23 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <new>
 #include <stdexcept>
 
-// Counts allocations of the whole test program, to show that sample() makes none. Not inlined:
-// gcc 12 would warn that free() does not match the new it sees.
-static std::atomic<std::size_t> g_allocations{0};
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-    ++g_allocations;
-    if (void* p = std::malloc(bytes)) return p;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
-[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+#include "testing/allocation_counter.h"
 
 namespace unicorn::engine {
 namespace {
@@ -122,7 +110,8 @@ void expect_distribution(const SamplerOptions& options, std::span<const float> l
     const auto expected = reference(logits, options);
     Sampler sampler = make(options, logits.size());
     std::vector<int> seen(logits.size(), 0);
-    for (int i = 0; i < kDraws; ++i) ++seen[static_cast<std::size_t>(sampler.sample(logits).value())];
+    for (int i = 0; i < kDraws; ++i)
+        ++seen[static_cast<std::size_t>(sampler.sample(logits).value())];
     double chi2 = 0, pooled_expected = 0, pooled_seen = 0;
     int bins = 0, total_seen = 0;
     for (const auto& c : expected) {
@@ -222,7 +211,8 @@ TEST(Sampler, DrawsWhatTheReferenceDraws) {
         if (sometimes()) o.typical_p = static_cast<float>(0.2 + 0.79 * random.uniform());
         if (sometimes()) o.min_p = static_cast<float>(0.3 * random.uniform());
         // One of the sorting stages, so that both sides walk from the best token down.
-        if (o.top_k == 0 || sometimes()) o.top_p = static_cast<float>(0.05 + 0.94 * random.uniform());
+        if (o.top_k == 0 || sometimes())
+            o.top_p = static_cast<float>(0.05 + 0.94 * random.uniform());
         o.temperature = static_cast<float>(0.1 + 2 * random.uniform());
         o.repeat_penalty = sometimes() ? 1.0f : 1.3f;
         o.presence_penalty = sometimes() ? 0.0f : 0.5f;
@@ -232,7 +222,8 @@ TEST(Sampler, DrawsWhatTheReferenceDraws) {
         Sampler sampler = make(o, n);
         std::vector<std::int32_t> history;
         for (std::size_t i = 0; i < 30; ++i) {
-            history.push_back(static_cast<std::int32_t>(random.next() % std::min<std::size_t>(n, 12)));
+            history.push_back(
+                static_cast<std::int32_t>(random.next() % std::min<std::size_t>(n, 12)));
             sampler.accept(history.back());
         }
         const auto left = reference(logits, o, history);
@@ -325,10 +316,11 @@ TEST(Sampler, NanAndMinusInfinityAreNeverDrawn) {
         Sampler sampler = make(o, 6);
         for (int i = 0; i < 500; ++i) {
             const auto id = sampler.sample(std::vector<float>{kNan, 1, -kInf, 1, kNan, 0});
-            EXPECT_THAT(id, testing::AnyOf(1, 3, 5));
+            EXPECT_THAT(id, ::testing::AnyOf(1, 3, 5));
         }
         EXPECT_EQ(sampler.sample(std::vector<float>{0, 1, kInf, 1, kNan, 0}), 2);
-        EXPECT_EQ(sampler.sample(std::vector<float>{kNan, -kInf, kNan, -kInf, kNan, kNan}), std::nullopt);
+        EXPECT_EQ(sampler.sample(std::vector<float>{kNan, -kInf, kNan, -kInf, kNan, kNan}),
+                  std::nullopt);
     }
     SamplerOptions greedy;
     greedy.temperature = 0;
@@ -370,11 +362,11 @@ TEST(Sampler, AllocatesNothingOnceCreated) {
     all.top_k = 0, all.typical_p = 0.9f, all.min_p = 0.01f, all.logit_bias = {{5, 1.0f}};
     for (const auto& options : {gemma, wide, all, everything_off()}) {
         Sampler sampler = make(options, 50000);
-        const std::size_t before = g_allocations;
+        const std::size_t before = testing::allocation_count();
         for (int i = 0; i < 80; ++i) {
             sampler.accept(sampler.sample(i % 2 == 0 ? peaked : flat).value());
         }
-        EXPECT_EQ(g_allocations, before);
+        EXPECT_EQ(testing::allocation_count(), before);
     }
 }
 
@@ -387,22 +379,29 @@ TEST(Sampler, RefusesWhatMakesNoSenseInOneLine) {
     };
     EXPECT_EQ(message([](auto&) {}), "accepted");
     EXPECT_EQ(message([](auto& o) { o.temperature = -1; }), "temperature is -1, must be 0 or more");
-    EXPECT_EQ(message([](auto& o) { o.temperature = kNan; }), "temperature is nan, must be 0 or more");
+    EXPECT_EQ(message([](auto& o) { o.temperature = kNan; }),
+              "temperature is nan, must be 0 or more");
     EXPECT_EQ(message([](auto& o) { o.top_p = 0; }), "top-p is 0, must be above 0 and at most 1");
-    EXPECT_EQ(message([](auto& o) { o.top_p = 1.5f; }), "top-p is 1.5, must be above 0 and at most 1");
+    EXPECT_EQ(message([](auto& o) { o.top_p = 1.5f; }),
+              "top-p is 1.5, must be above 0 and at most 1");
     EXPECT_EQ(message([](auto& o) { o.typical_p = kNan; }),
               "typical-p is nan, must be above 0 and at most 1");
     EXPECT_EQ(message([](auto& o) { o.min_p = -0.5f; }), "min-p is -0.5, must be between 0 and 1");
-    EXPECT_EQ(message([](auto& o) { o.repeat_penalty = 0; }), "repeat penalty is 0, must be above 0");
+    EXPECT_EQ(message([](auto& o) { o.repeat_penalty = 0; }),
+              "repeat penalty is 0, must be above 0");
     EXPECT_EQ(message([](auto& o) { o.presence_penalty = kInf; }),
               "presence penalty is inf, must be finite");
     EXPECT_EQ(message([](auto& o) { o.frequency_penalty = kNan; }),
               "frequency penalty is nan, must be finite");
     EXPECT_EQ(message([](auto& o) { o.penalty_last_n = 2000000; }),
               "penalties look back on 2000000 tokens, at most 1048576 are allowed");
-    EXPECT_EQ(message([](auto& o) { o.logit_bias = {{100, 1.0f}}; }),
+    EXPECT_EQ(message([](auto& o) {
+                  o.logit_bias = {{100, 1.0f}};
+              }),
               "logit bias for token 100, the vocabulary has 100 tokens");
-    EXPECT_EQ(message([](auto& o) { o.logit_bias = {{1, kInf}}; }),
+    EXPECT_EQ(message([](auto& o) {
+                  o.logit_bias = {{1, kInf}};
+              }),
               "logit bias of token 1 is inf, must be finite or -inf");
     EXPECT_EQ(message([](auto& o) { o.logit_bias = {{1, -kInf}}; }), "accepted");
 }
