@@ -20,7 +20,7 @@ namespace unicorn::kernels {
 
 inline constexpr std::size_t kPanelRows = 16;  // f32 lanes of a 512-bit vector
 inline constexpr std::size_t kGroup = 32;      // activations that share a scale
-inline constexpr std::size_t kMaxCols = 1 << 20;  // of a packed matrix; Gemma 3 27B has 21,504
+inline constexpr std::size_t kMaxCols = 1 << 18;  // of a packed matrix; Gemma 3 27B has 21,504
 
 /// T rows of D activations as int8: x[t,d] ~ scales[t, d/32] * codes[t,d], codes in [-127, 127].
 /// `sums` holds the sum of the codes of each half group (16), for types whose groups have a

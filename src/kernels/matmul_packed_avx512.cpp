@@ -30,11 +30,20 @@ using Byte = std::uint8_t;
 constexpr std::size_t kDirect = 8;    // most rows for which the panel is unpacked in registers
 constexpr std::size_t kTile = 16;     // most rows whose sums are in registers
 constexpr std::size_t kChunk = 16;    // groups unpacked at a time: 8 KiB, and 8 KiB of activations
+constexpr std::size_t kRowBlock = 64;     // rows for which a chunk is unpacked once
+constexpr std::size_t kPanelBlock = 128;  // panels for which a chunk of rows is laid out once
 constexpr std::size_t kAhead = 2048;  // bytes between what is read and what is prefetched
 
 /// A group's codes, a byte each: byte 4 r + j of step s is row r, k = 4 s + j.
 struct Codes {
     __m512i step[8];
+    UNICORN_AVX512_INLINE __m512i at(int s) const { return step[s]; }
+};
+
+/// The same in memory.
+struct StoredCodes {
+    const Byte (*step)[64];
+    UNICORN_AVX512_INLINE __m512i at(int s) const { return _mm512_load_si512(step[s]); }
 };
 
 /// What turns a group's integer sums into floats.
@@ -199,16 +208,11 @@ enum class Inner {
     half_offset,  // two sums, scaled as floats
 };
 
-UNICORN_AVX512_INLINE __m512i broadcast4(const std::int8_t* p) {
-    std::int32_t four = 0;
-    std::memcpy(&four, p, sizeof four);
-    return _mm512_set1_epi32(four);
-}
-
-template <int kFrom, int kTo>
-UNICORN_AVX512_INLINE __m512i dot(__m512i sum, const Codes& w, const std::int8_t* x) {
-    UNICORN_UNROLL
-    for (int s = kFrom; s < kTo; ++s) sum = _mm512_dpbusd_epi32(sum, w.step[s], broadcast4(x + 4 * s));
+/// sum + the dot products of four codes of each row with the four activations at `x`. Written out
+/// because gcc 12 does not fold the broadcast into the instruction: 1.2 times slower.
+UNICORN_AVX512_INLINE __m512i dot4(__m512i sum, __m512i codes, const std::int8_t* x) {
+    using Four = std::int8_t[4];
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(codes), "m"(*reinterpret_cast<const Four*>(x)));
     return sum;
 }
 
@@ -219,61 +223,105 @@ UNICORN_AVX512_INLINE __m512 float_side(const std::uint32_t* p) {
     return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<std::int32_t>(*p)));
 }
 
-/// Adds one group of one row of activations to `acc`.
-template <Inner kInner>
-UNICORN_AVX512_INLINE __m512 add_group(__m512 acc, const Codes& w, const Scales& s, const std::int8_t* x,
-                                       const float* xs, const std::uint32_t* side) {
-    const __m512 scale = _mm512_set1_ps(*xs);
-    const __m512i zero = _mm512_setzero_si512();
-    if constexpr (kInner == Inner::half_offset) {
-        const __m512 sum0 = _mm512_cvtepi32_ps(dot<0, 4>(int_side(side), w, x));
-        const __m512 sum1 = _mm512_cvtepi32_ps(dot<4, 8>(int_side(side + 1), w, x));
-        const __m512 sum = _mm512_fmadd_ps(sum1, s.scale[1], _mm512_mul_ps(sum0, s.scale[0]));
-        return _mm512_fmadd_ps(sum, scale, acc);
-    } else {
-        __m512i sum;
-        if constexpr (kInner == Inner::offset) {
-            sum = dot<0, 8>(int_side(side), w, x);
-        } else if constexpr (kInner == Inner::minimum || kInner == Inner::half_min) {
-            sum = dot<0, 8>(zero, w, x);
-        } else {
-            // Both sums fit int16: 16 codes of magnitude <= 4 times 127.
-            constexpr bool kOffset = kInner == Inner::pairs_offset;
-            const __m512i sum0 = dot<0, 4>(kOffset ? int_side(side) : zero, w, x);
-            const __m512i sum1 = dot<4, 8>(kOffset ? int_side(side + 1) : zero, w, x);
-            const __m512i both = _mm512_mask_blend_epi16(0xAAAAAAAAu, sum0, _mm512_slli_epi32(sum1, 16));
-            sum = _mm512_madd_epi16(both, s.pair);
-        }
-        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(s.scale[0], scale), acc);
-        if constexpr (kInner == Inner::minimum) acc = _mm512_fnmadd_ps(s.min[0], float_side(side), acc);
-        if constexpr (kInner == Inner::half_min || kInner == Inner::pairs_min) {
-            acc = _mm512_fnmadd_ps(s.min[0], float_side(side), acc);
-            acc = _mm512_fnmadd_ps(s.min[1], float_side(side + 1), acc);
-        }
-        return acc;
+constexpr bool has_two_sides(Inner inner) { return inner != Inner::offset && inner != Inner::minimum; }
+constexpr bool has_two_sums(Inner inner) {
+    return inner == Inner::half_offset || inner == Inner::pairs_offset || inner == Inner::pairs_min;
+}
+
+/// Activations of a group. kPackedRows: rows follow each other at constant strides, so that
+/// every address is a constant offset. Otherwise they lie `cols` and `side_stride` apart.
+template <Inner kInner, bool kPackedRows>
+struct Cursor {
+    static constexpr std::size_t kWords =
+        SideWords::words(has_two_sides(kInner) ? GroupSum::half_min : GroupSum::minimum);
+    const std::int8_t* codes;
+    const std::uint32_t* side;
+    std::size_t codes_stride = kGroup;
+    std::size_t side_stride = kWords;
+
+    UNICORN_AVX512_INLINE void next_codes() { next(codes, kPackedRows ? kGroup : codes_stride); }
+    UNICORN_AVX512_INLINE void next_side() { next(side, kPackedRows ? kWords : side_stride); }
+
+private:
+    template <typename Element>
+    UNICORN_AVX512_INLINE static void next(const Element*& p, std::size_t stride) {
+        p += stride;
+        // Hidden from the compiler: gcc would compute every row's address at once and spill most.
+        if constexpr (!kPackedRows) asm("" : "+r"(p));
     }
-}
+};
 
-/// Advances `p` where the compiler cannot see it: gcc would otherwise keep 48 addresses and spill.
-template <typename Element>
-UNICORN_AVX512_INLINE void step(const Element*& p, std::size_t n) {
-    p += n;
-    asm("" : "+r"(p));
-}
-
-/// Adds one group of kT rows.
-template <Inner kInner, int kT>
-UNICORN_AVX512_INLINE void add_groups(__m512 (&acc)[kT], const Codes& w, const Scales& s, const RowTile& x) {
-    const std::int8_t* codes = x.codes;
-    const float* scales = x.scales;
-    const std::uint32_t* side = x.side;
+/// Adds steps [kFrom, kTo) to the sums of kN rows. A sum is a chain of 5 cycles a step; the chains
+/// of several rows interleave, as the scheduler does not reach far enough to overlap rows itself
+/// (8 chains instead of 4: 1.2 times faster).
+template <int kFrom, int kTo, typename W, int kN>
+UNICORN_AVX512_INLINE void dot(__m512i (&sum)[kN], const W& w, const std::int8_t* const (&x)[kN]) {
     UNICORN_UNROLL
-    for (int t = 0; t < kT; ++t) {
-        acc[t] = add_group<kInner>(acc[t], w, s, codes, scales, side);
-        step(codes, x.cols);
-        step(scales, x.cols / kGroup);
-        step(side, x.side_stride);
+    for (int s = kFrom; s < kTo; ++s) {
+        const __m512i codes = w.at(s);
+        UNICORN_UNROLL
+        for (int j = 0; j < kN; ++j) sum[j] = dot4(sum[j], codes, x[j] + 4 * s);
     }
+}
+
+/// Adds one group of kN rows of activations to their sums and advances `x` past them.
+template <int kN, Inner kInner, bool kPackedRows, typename W>
+UNICORN_AVX512_INLINE void add_rows(__m512* acc, const W& w, const Scales& s,
+                                    Cursor<kInner, kPackedRows>& x) {
+    constexpr bool kIntSide =
+        kInner == Inner::offset || kInner == Inner::half_offset || kInner == Inner::pairs_offset;
+    const std::int8_t* codes[kN];
+    __m512i sum[kN];
+    __m512i sum1[kN];  // of the second half group, where it is apart
+    Cursor<kInner, kPackedRows> start = x;
+    UNICORN_UNROLL
+    for (int j = 0; j < kN; ++j) {
+        codes[j] = x.codes;
+        x.next_codes();
+        sum[j] = kIntSide ? int_side(start.side + 1) : _mm512_setzero_si512();
+        sum1[j] = kIntSide && has_two_sums(kInner) ? int_side(start.side + 2) : _mm512_setzero_si512();
+        if constexpr (kIntSide) start.next_side();
+    }
+    if constexpr (has_two_sums(kInner)) {
+        dot<0, 4>(sum, w, codes);
+        dot<4, 8>(sum1, w, codes);
+    } else {
+        dot<0, 8>(sum, w, codes);
+    }
+    UNICORN_UNROLL
+    for (int j = 0; j < kN; ++j) {
+        const __m512 scale = float_side(x.side);
+        if constexpr (kInner == Inner::half_offset) {
+            const __m512 first = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[j]), s.scale[0]);
+            const __m512 both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum1[j]), s.scale[1], first);
+            acc[j] = _mm512_fmadd_ps(both, scale, acc[j]);
+        } else {
+            if constexpr (has_two_sums(kInner)) {
+                // Both sums fit int16: 16 codes of magnitude <= 4 times 127.
+                sum[j] = _mm512_mask_blend_epi16(0xAAAAAAAAu, sum[j], _mm512_slli_epi32(sum1[j], 16));
+                sum[j] = _mm512_madd_epi16(sum[j], s.pair);
+            }
+            acc[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[j]), _mm512_mul_ps(s.scale[0], scale), acc[j]);
+        }
+        if constexpr (!kIntSide) acc[j] = _mm512_fnmadd_ps(s.min[0], float_side(x.side + 1), acc[j]);
+        if constexpr (kInner == Inner::half_min || kInner == Inner::pairs_min) {
+            acc[j] = _mm512_fnmadd_ps(s.min[1], float_side(x.side + 2), acc[j]);
+        }
+        x.next_side();
+    }
+}
+
+/// Adds one group of kT rows in parts of about equal size, of at most 8 sums each: with 16 rows'
+/// floats, that is what the registers hold.
+template <int kT, int kPart = 0, Inner kInner, bool kPackedRows, typename W>
+UNICORN_AVX512_INLINE void add_group(__m512 (&acc)[kT], const W& w, const Scales& s,
+                                     Cursor<kInner, kPackedRows>& x) {
+    constexpr int kMost = has_two_sums(kInner) ? 4 : 8;
+    constexpr int kParts = (kT + kMost - 1) / kMost;
+    constexpr int kFirst = kT * kPart / kParts;
+    constexpr int kN = kT * (kPart + 1) / kParts - kFirst;
+    add_rows<kN>(acc + kFirst, w, s, x);
+    if constexpr (kPart + 1 < kParts) add_group<kT, kPart + 1>(acc, w, s, x);
 }
 
 // ---- few rows: straight from the panel ----
@@ -306,7 +354,7 @@ constexpr Inner direct_inner(DType type) {
 template <DType kType, int kT>
 UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
     constexpr PanelFormat kFormat = panel_format(kType);
-    constexpr std::size_t kWords = SideWords::words(kFormat.sum);
+    constexpr Inner kInner = direct_inner(kType);
     const std::size_t n_groups = rows.cols / kGroup;
     const std::size_t bytes = panel_bytes(kType, rows.cols);
     for (std::size_t p = range.first; p < range.last; ++p) {
@@ -314,7 +362,7 @@ UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
         __m512 acc[kT];
         UNICORN_UNROLL
         for (int t = 0; t < kT; ++t) acc[t] = _mm512_setzero_ps();
-        RowTile x = rows;
+        Cursor<kInner, false> x = {rows.codes, rows.side, rows.cols, rows.side_stride};
         for (std::size_t g = 0; g < n_groups; g += kFormat.groups) {
             const std::size_t n = std::min(kFormat.groups, n_groups - g);
             for (std::size_t b = 0; b < kFormat.header_bytes; b += 64) {
@@ -329,11 +377,11 @@ UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
                 }
                 Codes w;
                 unpack<kType>(p_codes, w);
-                add_groups<direct_inner(kType), kT>(acc, w, group_scales<kType>(block, shared, i), x);
+                Cursor<kInner, false> group = x;
+                add_group<kT>(acc, w, group_scales<kType>(block, shared, i), group);
                 p_codes += kFormat.group_bytes();
                 x.codes += kGroup;
-                x.scales += 1;
-                x.side += kWords;
+                x.side += x.kWords;
             }
             block += kFormat.block_bytes();
         }
@@ -443,30 +491,46 @@ UNICORN_AVX512 void unpack_chunk(const Byte* panel, std::size_t first, std::size
     }
 }
 
+/// A block of rows over kChunk groups, one tile after another: [group][row of the tile].
+struct RowChunk {
+    alignas(64) std::int8_t codes[kRowBlock * kChunk * kGroup];
+    std::uint32_t side[kRowBlock * kChunk * 3];
+
+    /// Groups [first, first + n) of rows [t, t + size) of x, to the place of row `row` of the block.
+    void fill(const QuantizedRows& x, std::size_t t, std::size_t row, std::size_t size, std::size_t first,
+              std::size_t n, GroupSum sum, int offset) {
+        std::int8_t* c = codes + row * kChunk * kGroup;
+        std::uint32_t* s = side + row * kChunk * SideWords::words(sum);
+        const std::size_t n_groups = x.cols / kGroup;
+        for (std::size_t j = 0; j < size; ++j) {
+            const std::int8_t* from = x.codes + (t + j) * x.cols + first * kGroup;
+            for (std::size_t g = 0; g < n; ++g) {
+                std::memcpy(c + (g * size + j) * kGroup, from + g * kGroup, kGroup);
+                const std::size_t i = (t + j) * n_groups + first + g;
+                SideWords::put(x.scales[i], x.sums + 2 * i, sum, offset, s + (g * size + j) * SideWords::words(sum));
+            }
+        }
+    }
+};
+
 /// One tile of rows over `n` groups of a chunk; `out` holds the sums of the groups before.
 template <Inner kInner, int kT>
-UNICORN_AVX512 void tile(const Chunk& chunk, std::size_t n, RowTile x, bool begin, float* out,
-                         std::size_t out_stride, __mmask16 mask) {
-    constexpr std::size_t kWords = kInner == Inner::half_min || kInner == Inner::half_offset ? 2 : 1;
+UNICORN_AVX512 void tile(const Chunk& chunk, std::size_t n, const std::int8_t* codes, const std::uint32_t* side,
+                         bool begin, float* out, std::size_t out_stride, __mmask16 mask) {
     __m512 acc[kT];
     UNICORN_UNROLL
     for (int t = 0; t < kT; ++t) {
         acc[t] = begin ? _mm512_setzero_ps()
                        : _mm512_maskz_loadu_ps(mask, out + static_cast<std::size_t>(t) * out_stride);
     }
+    Cursor<kInner, true> x = {codes, side};
     for (std::size_t g = 0; g < n; ++g) {
-        Codes w;
-        UNICORN_UNROLL
-        for (int s = 0; s < 8; ++s) w.step[s] = _mm512_load_si512(chunk.codes[g][s]);
         Scales s = {};
         s.scale[0] = _mm512_load_ps(chunk.scale[g][0]);
         if constexpr (kInner == Inner::half_offset) s.scale[1] = _mm512_load_ps(chunk.scale[g][1]);
         if constexpr (kInner == Inner::minimum || kInner == Inner::half_min) s.min[0] = _mm512_load_ps(chunk.min[g][0]);
         if constexpr (kInner == Inner::half_min) s.min[1] = _mm512_load_ps(chunk.min[g][1]);
-        add_groups<kInner, kT>(acc, w, s, x);
-        x.codes += kGroup;
-        x.scales += 1;
-        x.side += kWords;
+        add_group<kT>(acc, StoredCodes{chunk.codes[g]}, s, x);
     }
     UNICORN_UNROLL
     for (int t = 0; t < kT; ++t) _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * out_stride, mask, acc[t]);
@@ -476,7 +540,8 @@ UNICORN_AVX512 void tile(const Chunk& chunk, std::size_t n, RowTile x, bool begi
 
 using DirectFn = void (*)(const PanelRange&, const RowTile&);
 using UnpackFn = void (*)(const Byte*, std::size_t, std::size_t, Chunk&);
-using TileFn = void (*)(const Chunk&, std::size_t, RowTile, bool, float*, std::size_t, __mmask16);
+using TileFn = void (*)(const Chunk&, std::size_t, const std::int8_t*, const std::uint32_t*, bool, float*,
+                        std::size_t, __mmask16);
 
 template <DType kType, std::size_t... kI>
 constexpr std::array<DirectFn, kDirect> direct_table(std::index_sequence<kI...>) {
@@ -524,24 +589,33 @@ const Kernels& kernels_of(DType type) {
     return kKernels<DType::q8_0>;
 }
 
-/// A block of rows that goes through chunks: one panel after another, each unpacked once.
-void block_of_rows(const Kernels& kernels, const PanelRange& range, const RowTile& rows, std::size_t n_rows) {
-    const std::size_t n_groups = rows.cols / kGroup;
-    const std::size_t bytes = panel_bytes(range.w.type, rows.cols);
-    const std::size_t n_tiles = (n_rows + kTile - 1) / kTile;
+/// Rows [t0, t0 + n_rows) of x, at most kRowBlock: a few panels at a time, a chunk of columns after
+/// another, each panel's part unpacked once. `out` keeps the sums between chunks.
+void block_of_rows(const Kernels& kernels, const PanelRange& range, const QuantizedRows& x, std::size_t t0,
+                   std::size_t n_rows) {
+    const std::size_t n_groups = x.cols / kGroup;
+    const std::size_t bytes = panel_bytes(range.w.type, x.cols);
     const std::size_t words = SideWords::words(kernels.chunk_sum);
+    const std::size_t n_tiles = (n_rows + kTile - 1) / kTile;
+    const auto tile_begin = [&](std::size_t i) { return n_rows * i / n_tiles; };
     Chunk chunk;
-    for (std::size_t p = range.first; p < range.last; ++p) {
-        const auto* panel = reinterpret_cast<const Byte*>(range.w.data) + p * bytes;
+    RowChunk rows;
+    for (std::size_t first = range.first; first < range.last; first += kPanelBlock) {
+        const std::size_t last = std::min(range.last, first + kPanelBlock);
         for (std::size_t g = 0; g < n_groups; g += kChunk) {
             const std::size_t n = std::min(kChunk, n_groups - g);
-            kernels.unpack(panel, g, n, chunk);
             for (std::size_t i = 0; i < n_tiles; ++i) {
-                const std::size_t t = n_rows * i / n_tiles;
-                const std::size_t size = n_rows * (i + 1) / n_tiles - t;
-                (*kernels.tile)[size - 1](chunk, n, rows.at(t, g, words), g == 0,
-                                          range.out + t * range.out_stride + p * kPanelRows,
-                                          range.out_stride, range.mask(p));
+                const std::size_t t = tile_begin(i);
+                rows.fill(x, t0 + t, t, tile_begin(i + 1) - t, g, n, kernels.chunk_sum, kernels.chunk_offset);
+            }
+            for (std::size_t p = first; p < last; ++p) {
+                kernels.unpack(reinterpret_cast<const Byte*>(range.w.data) + p * bytes, g, n, chunk);
+                for (std::size_t i = 0; i < n_tiles; ++i) {
+                    const std::size_t t = tile_begin(i);
+                    (*kernels.tile)[tile_begin(i + 1) - t - 1](
+                        chunk, n, rows.codes + t * kChunk * kGroup, rows.side + t * kChunk * words, g == 0,
+                        range.out + (t0 + t) * range.out_stride + p * kPanelRows, range.out_stride, range.mask(p));
+                }
             }
         }
     }
@@ -552,10 +626,10 @@ void block_of_rows(const Kernels& kernels, const PanelRange& range, const RowTil
 void matmul_packed_avx512(const PackedMatrix& w, const QuantizedRows& x, std::size_t first,
                           std::size_t last, float* out, std::size_t out_stride) {
     const Kernels& kernels = kernels_of(w.type);
-    SideWords side;
     if (x.n_rows <= kDirect) {
         const PanelFormat format = panel_format(w.type);
-        const std::size_t most = block_rows(x.n_rows, w.cols, format.sum);
+        const std::size_t most = SideWords::most_rows(w.cols, format.sum);
+        SideWords side;
         for (std::size_t t = 0; t < x.n_rows; t += most) {
             const std::size_t n = std::min(most, x.n_rows - t);
             side.prepare(x, t, n, format.sum, format.offset);
@@ -563,12 +637,14 @@ void matmul_packed_avx512(const PackedMatrix& w, const QuantizedRows& x, std::si
         }
         return;
     }
-    const std::size_t most = block_rows(x.n_rows, w.cols, kernels.chunk_sum);
-    for (std::size_t t = 0; t < x.n_rows; t += most) {
-        const std::size_t n = std::min(most, x.n_rows - t);
-        side.prepare(x, t, n, kernels.chunk_sum, kernels.chunk_offset);
-        block_of_rows(kernels, {w, first, last, out + t * out_stride, out_stride},
-                      side.tile(x, t, kernels.chunk_sum), n);
+    const std::size_t n_blocks = (x.n_rows + kRowBlock - 1) / kRowBlock;
+    for (std::size_t b = 0; b < n_blocks; ++b) {
+        // Whole tiles in all blocks but the last; blocks of about equal size.
+        const auto begin = [&](std::size_t i) {
+            return std::min(x.n_rows, (x.n_rows * i / n_blocks + kTile - 1) / kTile * kTile);
+        };
+        if (begin(b) == begin(b + 1)) continue;
+        block_of_rows(kernels, {w, first, last, out, out_stride}, x, begin(b), begin(b + 1) - begin(b));
     }
 }
 
