@@ -94,7 +94,7 @@ namespace {
 class Merger {
 public:
     Merger(const PieceTable& table, std::string_view text, std::span<const Settled> settled)
-        : table_(table), text_(text), cells_(text.size()), queue_(text.size() / 2) {
+        : table_(table), text_(text), cells_(text.size()), queue_(text.size()) {
         std::size_t n_settled = 0;
         for (std::uint32_t at = 0; at < text.size();) {
             if (n_settled < settled.size() && settled[n_settled].begin == at) {

@@ -55,7 +55,7 @@ public:
     Tokenizer(const Tokenizer&) = delete;
     Tokenizer& operator=(const Tokenizer&) = delete;
 
-    /// Requires text below 4 GiB. Time linear in the text, whatever it holds; up to 20 bytes of
+    /// Requires text below 4 GiB. Time linear in the text, whatever it holds; about 20 bytes of
     /// working memory for each byte of the longest stretch without a word boundary.
     std::vector<std::int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
     std::vector<std::int32_t> encode(std::span<const TextPart> parts, bool add_bos) const;
