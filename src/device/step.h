@@ -19,7 +19,7 @@ namespace unicorn::device {
 enum class LayerGroup : std::uint8_t { local = 0, global = 1 };
 inline constexpr std::size_t kLayerGroups = 2;
 
-/// One layer's cache: k and v are [pages, K, 32, E] f16, as [pages * K * 32, E] matrices.
+/// One layer's cache: k and v are [pages, K, 32, E], f16 or f32, as [pages * K * 32, E] matrices.
 struct KvCache {
     TensorRef k;
     TensorRef v;

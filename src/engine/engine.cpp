@@ -96,7 +96,7 @@ Status Engine::State::prepare() {
     loaded = std::move(*loaded_weights);
 
     auto& host = *device->allocator(memory::Tier::host);
-    auto kv = KvCache::create(config, options.context, options.max_sequences, options.chunk_tokens, host);
+    auto kv = KvCache::create(config, options.kv_type, options.context, options.max_sequences, options.chunk_tokens, host);
     if (!kv) {
         return fail(ErrorCode::out_of_memory, "the KV cache for {} x {} tokens does not fit: {}",
                     options.max_sequences, options.context, kv.error().message);
@@ -155,6 +155,10 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     }
     if (options.chunk_tokens == 0 || options.max_sequences == 0) {
         return fail(ErrorCode::invalid_argument, "chunk_tokens and max_sequences must be at least 1");
+    }
+    if (options.kv_type != tensor::DType::f16 && options.kv_type != tensor::DType::f32) {
+        return fail(ErrorCode::unsupported, "KV cache type {} is not supported; supported: f16, f32",
+                    tensor::name(options.kv_type));
     }
     auto file = formats::Gguf::open(path);
     if (!file) return forward(file);
@@ -222,7 +226,7 @@ MemoryUse Engine::memory() const {
 }
 
 std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
-    return state_->loaded.read_bytes + KvCache::read_bytes(state_->config, context);
+    return state_->loaded.read_bytes + state_->cache.read_bytes(state_->config, context);
 }
 
 Result<Sequence> Engine::create_sequence() {

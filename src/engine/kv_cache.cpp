@@ -29,12 +29,12 @@ std::size_t window_start(std::size_t position, std::size_t window) {
 
 }  // namespace
 
-Result<KvCache> KvCache::create(const model::Config& config, std::size_t context, std::size_t max_sequences,
-                                std::size_t chunk, memory::TierAllocator& allocator) {
+Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type, std::size_t context,
+                                std::size_t max_sequences, std::size_t chunk, memory::TierAllocator& allocator) {
     KvCache cache;
     cache.pages_per_slot_ = pages_for(context);
     cache.window_ = config.window;
-    cache.page_values_ = config.n_kv_heads * kPageTokens * config.head_dim;
+    cache.page_bytes_ = tensor::row_bytes(type, config.n_kv_heads * kPageTokens * config.head_dim);
 
     std::size_t bytes = 0;
     std::array<std::size_t, device::kLayerGroups> pool_bytes{};
@@ -51,7 +51,7 @@ Result<KvCache> KvCache::create(const model::Config& config, std::size_t context
         // Handed out from the back: page 0 first.
         for (std::size_t i = 0; i < pages; ++i) group.free[i] = static_cast<std::int32_t>(pages - 1 - i);
         group.tables.assign(max_sequences * cache.pages_per_slot_, kNone);
-        pool_bytes[g] = (pages * cache.page_values_ * sizeof(std::uint16_t) + kAlignment - 1) / kAlignment * kAlignment;
+        pool_bytes[g] = (pages * cache.page_bytes_ + kAlignment - 1) / kAlignment * kAlignment;
         bytes += 2 * group.layers.size() * pool_bytes[g];
     }
     for (std::size_t i = max_sequences; i-- > 0;) cache.free_slots_.push_back(static_cast<std::int32_t>(i));
@@ -68,7 +68,7 @@ Result<KvCache> KvCache::create(const model::Config& config, std::size_t context
             device::KvCache& kv = cache.layers_[layer];
             kv.group = static_cast<device::LayerGroup>(g);
             for (device::TensorRef* pool : {&kv.k, &kv.v}) {
-                pool->type = tensor::DType::f16;
+                pool->type = type;
                 pool->tier = allocator.tier();
                 pool->rows = group.references.size() * config.n_kv_heads * kPageTokens;
                 pool->cols = config.head_dim;
@@ -132,11 +132,10 @@ void KvCache::make_exclusive(Group& group, std::int32_t slot, std::size_t index)
     group.free.pop_back();
     group.references[static_cast<std::size_t>(own)] = 1;
     if (page != kNone) {
-        const std::size_t page_bytes = page_values_ * sizeof(std::uint16_t);
         for (const std::size_t layer : group.layers) {
             for (const device::TensorRef* pool : {&layers_[layer].k, &layers_[layer].v}) {
-                std::memcpy(pool->host + static_cast<std::size_t>(own) * page_bytes,
-                            pool->host + static_cast<std::size_t>(page) * page_bytes, page_bytes);
+                std::memcpy(pool->host + static_cast<std::size_t>(own) * page_bytes_,
+                            pool->host + static_cast<std::size_t>(page) * page_bytes_, page_bytes_);
             }
         }
         --group.references[static_cast<std::size_t>(page)];
@@ -170,8 +169,8 @@ bool KvCache::truncate(std::int32_t slot, std::size_t n) {
     return intact;
 }
 
-std::uint64_t KvCache::read_bytes(const model::Config& config, std::size_t position) {
-    const std::size_t row = 2 * config.n_kv_heads * config.head_dim * sizeof(std::uint16_t);  // K and V
+std::uint64_t KvCache::read_bytes(const model::Config& config, std::size_t position) const {
+    const std::size_t row = 2 * page_bytes_ / kPageTokens;  // K and V
     const std::size_t tokens = position + 1;
     return row * (config.n_global_layers() * tokens + config.n_local_layers() * std::min(tokens, config.window));
 }

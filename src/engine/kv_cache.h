@@ -19,10 +19,10 @@ namespace unicorn::engine {
 
 class KvCache {
 public:
-    /// Room for `max_sequences` timelines of `context` tokens, written at most `chunk` at a time.
-    /// Errors: out_of_memory.
-    static Result<KvCache> create(const model::Config& config, std::size_t context, std::size_t max_sequences,
-                                  std::size_t chunk, memory::TierAllocator& allocator);
+    /// Room for `max_sequences` timelines of `context` tokens, written at most `chunk` at a time, as
+    /// values of `type` (f16 or f32). Errors: out_of_memory.
+    static Result<KvCache> create(const model::Config& config, tensor::DType type, std::size_t context,
+                                  std::size_t max_sequences, std::size_t chunk, memory::TierAllocator& allocator);
 
     /// The pools, by layer.
     const std::vector<device::KvCache>& layers() const { return layers_; }
@@ -45,7 +45,7 @@ public:
     bool truncate(std::int32_t slot, std::size_t n);
 
     /// Bytes that attention reads for one token at position `position`, over all layers.
-    static std::uint64_t read_bytes(const model::Config& config, std::size_t position);
+    std::uint64_t read_bytes(const model::Config& config, std::size_t position) const;
 
     /// Pages in use, for tests: by group.
     std::size_t pages_in_use(device::LayerGroup group) const;
@@ -67,7 +67,7 @@ private:
 
     std::size_t pages_per_slot_ = 0;
     std::size_t window_ = 0;
-    std::size_t page_values_ = 0;  // K * 32 * E
+    std::size_t page_bytes_ = 0;  // of one layer's K or V: K * 32 * E values
     std::vector<device::KvCache> layers_;
     std::array<Group, device::kLayerGroups> groups_;
     std::vector<std::int32_t> free_slots_;

@@ -304,7 +304,7 @@ TEST(Sampler, TopPOfAFlatDistributionKeepsItsShare) {
     const std::vector<float> logits(20000, 0.0f);
     Sampler sampler = make(o, logits.size());
     std::int32_t highest = 0;
-    for (int i = 0; i < 2000; ++i) highest = std::max(highest, sampler.sample(logits).value());
+    for (int i = 0; i < 600; ++i) highest = std::max(highest, sampler.sample(logits).value());
     EXPECT_LT(highest, 10001);
     EXPECT_GT(highest, 9900);
 }

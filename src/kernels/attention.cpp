@@ -29,42 +29,48 @@ struct Block {
     std::size_t end = 0;
 };
 
-/// The keys of one page that a block reads.
+/// The keys of one page that a block reads. Kv: std::uint16_t (f16) or float.
+template <typename Kv>
 struct PageKeys {
-    const std::uint16_t* data = nullptr;  // [32, E] f16: the page
-    std::size_t first = 0;                // tokens first..last of the page, both included
+    const Kv* data = nullptr;  // [32, E]: the page
+    std::size_t first = 0;     // tokens first..last of the page, both included
     std::size_t last = 0;
-    const std::uint16_t* next = nullptr;  // the page that is read after this one, to prefetch
+    const Kv* next = nullptr;  // the page that is read after this one, to prefetch
 };
 
-const std::uint16_t* page_data(const std::uint16_t* pool, const KvHead& kv, std::int32_t page) {
-    return pool + static_cast<std::size_t>(page) * kv.page_stride;
+float to_f32(std::uint16_t value) { return tensor::f16_to_f32(value); }
+float to_f32(float value) { return value; }
+
+template <typename Kv>
+const Kv* page_data(const void* pool, const KvHead& kv, std::int32_t page) {
+    return static_cast<const Kv*>(pool) + static_cast<std::size_t>(page) * kv.page_stride;
 }
 
 /// Of page `page` of the span; `after` is what is read after the block's last page.
-PageKeys page_keys(const std::uint16_t* pool, const KvHead& kv, const std::int32_t* pages,
-                   std::size_t page, const Block& block, const std::uint16_t* after) {
+template <typename Kv>
+PageKeys<Kv> page_keys(const void* pool, const KvHead& kv, const std::int32_t* pages,
+                       std::size_t page, const Block& block, const Kv* after) {
     const std::size_t start = page * kPageTokens;
     const bool is_last = start + kPageTokens >= block.end;
-    return {page_data(pool, kv, pages[page]), std::max(block.first, start) - start,
+    return {page_data<Kv>(pool, kv, pages[page]), std::max(block.first, start) - start,
             std::min(block.end, start + kPageTokens) - 1 - start,
-            is_last ? after : page_data(pool, kv, pages[page + 1])};
+            is_last ? after : page_data<Kv>(pool, kv, pages[page + 1])};
 }
 
 // ---- scalar: each query by itself
 
+template <typename Kv>
 void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block, float scale,
                  float* scores) {
     for (std::size_t i = 0; i < block.count; ++i) {
         PartialRow& part = *block.part[i];
         part.max = kLowestMax;
         for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
-            const std::uint16_t* k =
-                page_data(kv.k, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
+            const Kv* k =
+                page_data<Kv>(kv.k, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
             double dot = 0;
             for (std::size_t e = 0; e < kv.head_dim; ++e) {
-                dot += static_cast<double>(block.q[i][e]) *
-                       static_cast<double>(tensor::f16_to_f32(k[e]));
+                dot += static_cast<double>(block.q[i][e]) * static_cast<double>(to_f32(k[e]));
             }
             scores[t] = static_cast<float>(dot * static_cast<double>(scale));
             part.max = std::max(part.max, scores[t]);
@@ -72,13 +78,13 @@ void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block
         double sum = 0;
         std::array<double, kMaxHeadDim> acc = {};
         for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
-            const std::uint16_t* v =
-                page_data(kv.v, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
+            const Kv* v =
+                page_data<Kv>(kv.v, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
             const double p =
                 std::exp(static_cast<double>(scores[t]) - static_cast<double>(part.max));
             sum += p;
             for (std::size_t e = 0; e < kv.head_dim; ++e) {
-                acc[e] += p * static_cast<double>(tensor::f16_to_f32(v[e]));
+                acc[e] += p * static_cast<double>(to_f32(v[e]));
             }
         }
         part.sum = static_cast<float>(sum);
@@ -136,15 +142,25 @@ void zero_around(float* scores, const Block& block, std::size_t begin, std::size
     if (end < block.end) std::fill(scores + end, scores + block.end, 0.0f);
 }
 
+UNICORN_TARGET_AVX2 inline __m256 load_8(const std::uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+UNICORN_TARGET_AVX2 inline __m256 load_8(const float* p) { return _mm256_loadu_ps(p); }
+
+UNICORN_TARGET_AVX512 inline __m512 load_16(const std::uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+UNICORN_TARGET_AVX512 inline __m512 load_16(const float* p) { return _mm512_loadu_ps(p); }
+
 // ---- AVX2: the same in vectors of 8, the queries in groups of 4, 2 and 1 for want of registers
 
-template <std::size_t Q, std::size_t T>
-UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys& keys, std::size_t head_dim,
+template <typename Kv, std::size_t Q, std::size_t T>
+UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys<Kv>& keys, std::size_t head_dim,
                                      float scale, float* scores) {
     static_assert((T == 2 && Q % 2 == 0) || T % 4 == 0);
     const __m128 scales = _mm_set1_ps(scale);
     for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
-        const std::uint16_t* k[T];
+        const Kv* k[T];
         __m256 dot[Q][T];
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < T; ++j) {
@@ -157,8 +173,7 @@ UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys& keys, std::
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
                 if (e % 32 == 0) _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
-                kv[j] =
-                    _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(k[j] + e)));
+                kv[j] = load_8(k[j] + e);
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
@@ -223,8 +238,8 @@ UNICORN_TARGET_AVX2 void softmax_avx2(float* scores, const Block& block, std::si
     zero_around(scores, block, begin, (end + 7) & ~std::size_t{7});
 }
 
-template <std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys& values,
+template <typename Kv, std::size_t Q, std::size_t C>
+UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys<Kv>& values,
                                     std::size_t head_dim, const float* p) {
     for (std::size_t e = 0; e < head_dim; e += C * 8) {
         __m256 acc[Q][C];
@@ -234,14 +249,13 @@ UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys& va
             for (std::size_t c = 0; c < C; ++c)
                 acc[i][c] = _mm256_loadu_ps(parts[i]->acc + e + c * 8);
         }
-        const std::uint16_t* v = values.data + values.first * head_dim + e;
+        const Kv* v = values.data + values.first * head_dim + e;
         for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
             if (e % 32 == 0) _mm_prefetch(values.next + t * head_dim + e, _MM_HINT_T0);
             __m256 vv[C];
 #pragma GCC unroll 8
             for (std::size_t c = 0; c < C; ++c) {
-                vv[c] =
-                    _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(v + c * 8)));
+                vv[c] = load_8(v + c * 8);
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
@@ -260,27 +274,28 @@ UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys& va
     }
 }
 
+template <typename Kv>
 UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, const Block& block,
                                    float scale, float* scores) {
     const std::size_t first_page = block.first / kPageTokens;
     const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
-    const std::uint16_t* first_values = page_data(kv.v, kv, pages[first_page]);
-    const std::uint16_t* last_values = page_data(kv.v, kv, pages[end_page - 1]);
+    const Kv* first_values = page_data<Kv>(kv.v, kv, pages[first_page]);
+    const Kv* last_values = page_data<Kv>(kv.v, kv, pages[end_page - 1]);
     float* packed_q = pack_queries(kv, block, scores);
     for (std::size_t page = first_page; page < end_page; ++page) {
-        const PageKeys keys = page_keys(kv.k, kv, pages, page, block, first_values);
+        const PageKeys<Kv> keys = page_keys(kv.k, kv, pages, page, block, first_values);
         for (std::size_t i = 0; i < block.count;) {
             const std::size_t left = block.count - i;
             const float* q = packed_q + i * kMaxHeadDim;
             float* out = scores + i * kSpanTokens + page * kPageTokens;
             if (left >= 4) {
-                scores_avx2<4, 2>(q, keys, kv.head_dim, scale, out);
+                scores_avx2<Kv, 4, 2>(q, keys, kv.head_dim, scale, out);
                 i += 4;
             } else if (left >= 2) {
-                scores_avx2<2, 4>(q, keys, kv.head_dim, scale, out);
+                scores_avx2<Kv, 2, 4>(q, keys, kv.head_dim, scale, out);
                 i += 2;
             } else {
-                scores_avx2<1, 8>(q, keys, kv.head_dim, scale, out);
+                scores_avx2<Kv, 1, 8>(q, keys, kv.head_dim, scale, out);
                 i += 1;
             }
         }
@@ -291,27 +306,27 @@ UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, 
         std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
     }
     for (std::size_t page = first_page; page < end_page; ++page) {
-        const PageKeys values = page_keys(kv.v, kv, pages, page, block, last_values);
+        const PageKeys<Kv> values = page_keys(kv.v, kv, pages, page, block, last_values);
         for (std::size_t i = 0; i < block.count;) {
             const std::size_t left = block.count - i;
             PartialRow* const* parts = block.part.data() + i;
             const float* p = scores + i * kSpanTokens + page * kPageTokens;
             if (left >= 4) {
-                weigh_avx2<4, 2>(parts, values, kv.head_dim, p);
+                weigh_avx2<Kv, 4, 2>(parts, values, kv.head_dim, p);
                 i += 4;
             } else if (left >= 2) {
                 // 4 vectors need E % 32 == 0; a remainder of 16 takes the narrow form.
                 if (kv.head_dim % 32 == 0) {
-                    weigh_avx2<2, 4>(parts, values, kv.head_dim, p);
+                    weigh_avx2<Kv, 2, 4>(parts, values, kv.head_dim, p);
                 } else {
-                    weigh_avx2<2, 2>(parts, values, kv.head_dim, p);
+                    weigh_avx2<Kv, 2, 2>(parts, values, kv.head_dim, p);
                 }
                 i += 2;
             } else {
                 if (kv.head_dim % 64 == 0) {
-                    weigh_avx2<1, 8>(parts, values, kv.head_dim, p);
+                    weigh_avx2<Kv, 1, 8>(parts, values, kv.head_dim, p);
                 } else {
-                    weigh_avx2<1, 2>(parts, values, kv.head_dim, p);
+                    weigh_avx2<Kv, 1, 2>(parts, values, kv.head_dim, p);
                 }
                 i += 1;
             }
@@ -323,13 +338,13 @@ UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, 
 
 /// scores[i][t] = q[i] . k[t] * scale for the tokens of a page, in blocks of Q queries by T keys. A
 /// block that hangs over the first or last key repeats that key; softmax drops what it makes there.
-template <std::size_t Q, std::size_t T>
-UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys& keys, std::size_t head_dim,
-                                         float scale, float* scores) {
+template <typename Kv, std::size_t Q, std::size_t T>
+UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys<Kv>& keys,
+                                         std::size_t head_dim, float scale, float* scores) {
     static_assert((T == 2 || T % 4 == 0) && kPageTokens % T == 0);
     const __m128 scales = _mm_set1_ps(scale);
     for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
-        const std::uint16_t* k[T];
+        const Kv* k[T];
         __m512 dot[Q][T];
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < T; ++j) {
@@ -342,8 +357,7 @@ UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys& keys, s
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
                 if (e % 32 == 0) _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
-                kv[j] =
-                    _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(k[j] + e)));
+                kv[j] = load_16(k[j] + e);
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
@@ -411,8 +425,8 @@ UNICORN_TARGET_AVX512 void softmax_avx512(float* scores, const Block& block, std
 }
 
 /// acc[i][e] += sum over the tokens of a page of p[i][t] * v[t][e], for C vectors of e from `e` on.
-template <std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys& values,
+template <typename Kv, std::size_t Q, std::size_t C>
+UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys<Kv>& values,
                                         std::size_t head_dim, std::size_t e, const float* p) {
     __m512 acc[Q][C];
 #pragma GCC unroll 8
@@ -420,15 +434,14 @@ UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) acc[i][c] = _mm512_loadu_ps(parts[i]->acc + e + c * 16);
     }
-    const std::uint16_t* v = values.data + values.first * head_dim + e;
+    const Kv* v = values.data + values.first * head_dim + e;
     for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
         __m512 vv[C];
-        const std::uint16_t* next = values.next + t * head_dim + e;
+        const Kv* next = values.next + t * head_dim + e;
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
             if (c % 2 == 0) _mm_prefetch(next + c * 16, _MM_HINT_T0);
-            vv[c] =
-                _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v + c * 16)));
+            vv[c] = load_16(v + c * 16);
         }
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < Q; ++i) {
@@ -445,26 +458,27 @@ UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys
     }
 }
 
-template <std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX512 void weigh_page_avx512(PartialRow* const* parts, const PageKeys& values,
+template <typename Kv, std::size_t Q, std::size_t C>
+UNICORN_TARGET_AVX512 void weigh_page_avx512(PartialRow* const* parts, const PageKeys<Kv>& values,
                                              std::size_t head_dim, const float* p) {
     std::size_t e = 0;
-    for (; e + C * 16 <= head_dim; e += C * 16) weigh_avx512<Q, C>(parts, values, head_dim, e, p);
-    for (; e < head_dim; e += 16) weigh_avx512<Q, 1>(parts, values, head_dim, e, p);
+    for (; e + C * 16 <= head_dim; e += C * 16)
+        weigh_avx512<Kv, Q, C>(parts, values, head_dim, e, p);
+    for (; e < head_dim; e += 16) weigh_avx512<Kv, Q, 1>(parts, values, head_dim, e, p);
 }
 
 /// Q queries: their scores in blocks of Q by T keys, their sums in blocks of Q by C vectors of E.
-template <std::size_t Q, std::size_t T, std::size_t C>
+template <typename Kv, std::size_t Q, std::size_t T, std::size_t C>
 UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pages,
                                        const Block& block, float scale, float* scores) {
     const std::size_t first_page = block.first / kPageTokens;
     const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
-    const std::uint16_t* first_values = page_data(kv.v, kv, pages[first_page]);
-    const std::uint16_t* last_values = page_data(kv.v, kv, pages[end_page - 1]);
+    const Kv* first_values = page_data<Kv>(kv.v, kv, pages[first_page]);
+    const Kv* last_values = page_data<Kv>(kv.v, kv, pages[end_page - 1]);
     const float* q = pack_queries(kv, block, scores);
     for (std::size_t page = first_page; page < end_page; ++page) {
-        scores_avx512<Q, T>(q, page_keys(kv.k, kv, pages, page, block, first_values), kv.head_dim,
-                            scale, scores + page * kPageTokens);
+        scores_avx512<Kv, Q, T>(q, page_keys(kv.k, kv, pages, page, block, first_values),
+                                kv.head_dim, scale, scores + page * kPageTokens);
     }
     for (std::size_t i = 0; i < Q; ++i) {
         softmax_avx512(scores + i * kSpanTokens, block, block.query_first[i], block.query_end[i],
@@ -472,9 +486,9 @@ UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pag
         std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
     }
     for (std::size_t page = first_page; page < end_page; ++page) {
-        weigh_page_avx512<Q, C>(block.part.data(),
-                                page_keys(kv.v, kv, pages, page, block, last_values), kv.head_dim,
-                                scores + page * kPageTokens);
+        weigh_page_avx512<Kv, Q, C>(block.part.data(),
+                                    page_keys(kv.v, kv, pages, page, block, last_values),
+                                    kv.head_dim, scores + page * kPageTokens);
     }
 }
 
@@ -482,9 +496,10 @@ UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pag
 // so that all queries share each one, and there are at least 8 accumulators to cover the latency
 // and at most 24 to leave registers for the operands.
 using SpanForm = void (*)(const KvHead&, const std::int32_t*, const Block&, float, float*);
+template <typename Kv>
 constexpr SpanForm kSpanAvx512[kMaxQueries] = {
-    span_avx512<1, 8, 8>, span_avx512<2, 4, 4>, span_avx512<3, 4, 4>, span_avx512<4, 4, 4>,
-    span_avx512<5, 4, 4>, span_avx512<6, 4, 4>, span_avx512<7, 2, 2>, span_avx512<8, 2, 2>,
+    span_avx512<Kv, 1, 8, 8>, span_avx512<Kv, 2, 4, 4>, span_avx512<Kv, 3, 4, 4>, span_avx512<Kv, 4, 4, 4>,
+    span_avx512<Kv, 5, 4, 4>, span_avx512<Kv, 6, 4, 4>, span_avx512<Kv, 7, 2, 2>, span_avx512<Kv, 8, 2, 2>,
 };
 
 // ---- merging spans, and the division at the end
@@ -545,12 +560,13 @@ UNICORN_TARGET_AVX512 void finish_avx512(float* out, const float* acc, float sum
 // ---- choosing a form
 
 /// Runs the form on queries whose ranges form one unbroken range.
+template <typename Kv>
 void run_block(Isa isa, const KvHead& kv, const std::int32_t* pages, const Block& block,
                float scale, float* scratch) {
     switch (isa) {
-        case Isa::scalar: return span_scalar(kv, pages, block, scale, scratch);
-        case Isa::avx2: return span_avx2(kv, pages, block, scale, scratch);
-        case Isa::avx512: return kSpanAvx512[block.count - 1](kv, pages, block, scale, scratch);
+        case Isa::scalar: return span_scalar<Kv>(kv, pages, block, scale, scratch);
+        case Isa::avx2: return span_avx2<Kv>(kv, pages, block, scale, scratch);
+        case Isa::avx512: return kSpanAvx512<Kv>[block.count - 1](kv, pages, block, scale, scratch);
     }
 }
 
@@ -562,6 +578,8 @@ void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float sca
                     std::size_t span, std::span<PartialRow> parts, float* scratch) {
     UNICORN_DCHECK(queries.count >= 1 && queries.count <= kMaxQueries &&
                    parts.size() >= queries.count);
+    UNICORN_DCHECK(reinterpret_cast<std::uintptr_t>(scratch) % 64 == 0);
+    UNICORN_DCHECK(kv.type == tensor::DType::f16 || kv.type == tensor::DType::f32);
     UNICORN_DCHECK(kv.head_dim > 0 && kv.head_dim % 16 == 0 && kv.head_dim <= kMaxHeadDim);
     const std::size_t span_first = span * kSpanTokens;
     const std::size_t span_end = span_first + kSpanTokens;
@@ -602,7 +620,8 @@ void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float sca
             block.part[slot] = &parts[seen[next].query];
             block.end = std::max(block.end, seen[next].end);
         }
-        run_block(isa, kv, pages, block, scale, scratch);
+        const auto run = kv.type == tensor::DType::f32 ? run_block<float> : run_block<std::uint16_t>;
+        run(isa, kv, pages, block, scale, scratch);
     }
 }
 

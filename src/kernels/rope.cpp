@@ -126,14 +126,14 @@ UNICORN_TARGET_AVX512 void store_f16_avx512(std::uint16_t* out, const float* x, 
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
                  std::span<float> sin) {
     UNICORN_DCHECK(!cos.empty() && cos.size() == sin.size());
-    // Powers by repeated multiplication: step i is off by at most 2i * 2^-53, so that the angles of
-    // position 131072 are exact to 1e-9.
+    // Powers by repeated multiplication: step i is off by at most 2i * 2^-53, far below f32's rounding.
     const double ratio = std::pow(base, -1.0 / static_cast<double>(cos.size()));
-    double angle = static_cast<double>(position) / divisor;
+    double frequency = 1.0 / divisor;
     for (std::size_t i = 0; i < cos.size(); ++i) {
-        cos[i] = static_cast<float>(std::cos(angle));
-        sin[i] = static_cast<float>(std::sin(angle));
-        angle *= ratio;
+        const float angle = static_cast<float>(position) * static_cast<float>(frequency);
+        cos[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
+        sin[i] = static_cast<float>(std::sin(static_cast<double>(angle)));
+        frequency *= ratio;
     }
 }
 

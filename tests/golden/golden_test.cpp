@@ -59,9 +59,9 @@ protected:
         const std::string folder = std::string(UNICORN_SOURCE_DIR "/tests/golden/") + GetParam();
         auto file = formats::Safetensors::open(folder + "/expected.safetensors");
         ASSERT_TRUE(file) << file.error().message;
-        for (const std::int64_t token : file->read_ints("tokens").value()) {
-            expected_.tokens.push_back(static_cast<std::int32_t>(token));
-        }
+        const auto tokens = file->read_ints("tokens");
+        ASSERT_TRUE(tokens) << tokens.error().message;
+        expected_.tokens.assign(tokens->begin(), tokens->end());
         expected_.positions = file->read_ints("positions").value();
         expected_.logits = file->read_floats("logits").value();
         for (std::size_t i = 0; file->find("hidden." + std::to_string(i)) != nullptr; ++i) {
@@ -104,7 +104,7 @@ TEST_P(Golden, EveryLayerAgrees) {
     ASSERT_TRUE(device) << device.error().message;
     auto& host = *(*device)->allocator(memory::Tier::host);
     const std::size_t n = expected_.tokens.size();
-    auto cache = engine::KvCache::create(*config, n, 1, kChunk, host);
+    auto cache = engine::KvCache::create(*config, tensor::DType::f32, n, 1, kChunk, host);
     ASSERT_TRUE(cache);
     const std::int32_t slot = cache->open_slot().value();
     model::Activations activations;
@@ -154,6 +154,7 @@ TEST_P(Golden, LogitsAgree) {
     engine::EngineOptions options;
     options.threads = 2;
     options.context = expected_.tokens.size();
+    options.kv_type = tensor::DType::f32;
     const auto engine = engine::Engine::open(gguf_path(), options);
     ASSERT_TRUE(engine) << engine.error().message;
     auto sequence = (*engine)->create_sequence();

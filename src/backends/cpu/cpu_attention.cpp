@@ -64,8 +64,10 @@ public:
         block.kv.head_dim = e;
         block.kv.page_stride = step_.n_kv_heads * kPageTokens * e;
         block.kv.pages = batch_.pages(step_.cache.group, run.slot);
-        block.kv.k = reinterpret_cast<const std::uint16_t*>(step_.cache.k.host) + kv_head * kPageTokens * e;
-        block.kv.v = reinterpret_cast<const std::uint16_t*>(step_.cache.v.host) + kv_head * kPageTokens * e;
+        block.kv.type = step_.cache.k.type;
+        const std::size_t head_bytes = tensor::row_bytes(block.kv.type, kv_head * kPageTokens * e);
+        block.kv.k = step_.cache.k.host + head_bytes;
+        block.kv.v = step_.cache.v.host + head_bytes;
         const std::size_t end = std::min<std::size_t>(run.n_rows, (row_block + 1) * rows_);
         for (std::size_t r = row_block * rows_; r < end; ++r) {
             const std::int32_t position = run.first_position + static_cast<std::int32_t>(r);

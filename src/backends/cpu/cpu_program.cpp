@@ -58,8 +58,9 @@ struct Supports {
         return is_f32(s.x) && is_f32(s.logits) && multiplies(s.weights);
     }
     static bool caches(const device::KvCache& cache, std::size_t head_dim) {
-        return on_host(cache.k) && on_host(cache.v) && cache.k.type == tensor::DType::f16 &&
-               cache.v.type == tensor::DType::f16 && head_dim % 16 == 0 && head_dim <= 256;
+        const bool known = cache.k.type == tensor::DType::f16 || cache.k.type == tensor::DType::f32;
+        return on_host(cache.k) && on_host(cache.v) && known && cache.v.type == cache.k.type &&
+               head_dim % 16 == 0 && head_dim <= 256;
     }
 };
 

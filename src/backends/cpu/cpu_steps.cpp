@@ -179,8 +179,7 @@ void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
     const std::size_t e = step.head_dim, half = e / 2;
     const std::size_t vectors = step.n_heads + 2 * step.n_kv_heads;  // of a row: q, then k, then v
     const Range mine = context.team.split(context.batch.n_rows() * vectors);
-    auto* const k_pool = reinterpret_cast<std::uint16_t*>(step.cache.k.host);
-    auto* const v_pool = reinterpret_cast<std::uint16_t*>(step.cache.v.host);
+    const std::size_t vector_bytes = tensor::row_bytes(step.cache.k.type, e);
     std::size_t run_index = 0;
     for (std::size_t i = mine.begin; i < mine.end; ++i) {
         const std::size_t t = i / vectors;
@@ -202,7 +201,12 @@ void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
         const std::int32_t* pages = context.batch.pages(step.cache.group, runs[run_index].slot);
         const auto page = static_cast<std::size_t>(pages[position / kernels::kPageTokens]);
         const std::size_t slot = (page * step.n_kv_heads + head) * kernels::kPageTokens + position % kernels::kPageTokens;
-        kernels::store_f16(isa_, {(is_k ? k_pool : v_pool) + slot * e, e}, x);
+        std::byte* const out = (is_k ? step.cache.k.host : step.cache.v.host) + slot * vector_bytes;
+        if (step.cache.k.type == tensor::DType::f16) {
+            kernels::store_f16(isa_, {reinterpret_cast<std::uint16_t*>(out), e}, x);
+        } else {
+            std::memcpy(out, x.data(), x.size_bytes());
+        }
     }
 }
 
