@@ -2,7 +2,6 @@
 // Files that lie, each with the words that its error message must have. Every case is a small valid
 // file or folder with one thing changed.
 
-#include <ostream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,9 +10,10 @@ namespace unicorn::malformed {
 
 /// What notices the lie at the latest.
 enum class Kind {
-    container,  // reading the GGUF file: `unicorn inspect` and everything else
-    model,      // using the GGUF file as a model: `unicorn run`
-    folder,     // converting the Hugging Face folder: `unicorn convert`
+    container,   // reading the GGUF file: `unicorn inspect` and everything else
+    vocabulary,  // reading its vocabulary: `unicorn tokenize`
+    model,       // using the file as a model: `unicorn run`
+    folder,      // converting the Hugging Face folder: `unicorn convert`
 };
 
 struct Case {
@@ -22,9 +22,6 @@ struct Case {
     std::vector<std::pair<std::string, std::string>> files;  // name, bytes; a GGUF case opens the first
     std::string message;                                     // part of the message
 };
-
-/// How GoogleTest shows a case.
-inline void PrintTo(const Case& malformed, std::ostream* out) { *out << malformed.name; }
 
 std::vector<Case> gguf_cases();         // the container
 std::vector<Case> model_cases();        // vocabulary, metadata and tensors of a model

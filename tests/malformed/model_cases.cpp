@@ -29,15 +29,15 @@ std::string valid_model() {
     return read_file(folder.file("m.gguf"), 1u << 24).value();
 }
 
+Case make(std::string name, Kind kind, std::string bytes, std::string message) {
+    return {std::move(name), kind, {{"m.gguf", std::move(bytes)}}, std::move(message)};
+}
+
 /// Where `name` stands in `bytes`, with its length in front: a key or a tensor's name.
 std::size_t find_name(const std::string& bytes, std::string_view name) {
     const std::size_t at = bytes.find(raw(std::uint64_t{name.size()}) + std::string(name));
     UNICORN_CHECK(at != std::string::npos);
     return at + 8;
-}
-
-Case make(std::string name, std::string bytes, std::string message) {
-    return {std::move(name), Kind::model, {{"m.gguf", std::move(bytes)}}, std::move(message)};
 }
 
 /// The key or tensor `name` under a name of the same length that nobody asks for.
@@ -90,40 +90,40 @@ std::vector<Case> model_cases() {
     short_scores.replace(find_name(valid, scores) + scores.size() + 4, 4, raw(std::uint32_t{5}));  // elements: int32
 
     return {
-        make("vocabulary-no-model", without(valid, "tokenizer.ggml.model"), "key 'tokenizer.ggml.model' is missing"),
-        make("vocabulary-no-tokens", without(valid, "tokenizer.ggml.tokens"), "key 'tokenizer.ggml.tokens' is missing"),
-        make("vocabulary-no-scores", without(valid, scores), "key 'tokenizer.ggml.scores' is missing"),
-        make("vocabulary-no-types", without(valid, "tokenizer.ggml.token_type"), "key 'tokenizer.ggml.token_type' is missing"),
-        make("vocabulary-scores-of-integers", short_scores, "key 'tokenizer.ggml.scores' is array of int32, expected array of float32"),
-        make("vocabulary-empty", vocabulary_file([](Vocabulary& v) { v = {}; }), "key 'tokenizer.ggml.tokens' is empty"),
-        make("vocabulary-too-large", vocabulary_file([](Vocabulary& v) { v.pieces.resize(524289); }), "has 524289 pieces, expected at most 524288"),
-        make("vocabulary-score-nan", vocabulary_file([](Vocabulary& v) { v.pieces[300 - 40].score = std::numeric_limits<float>::quiet_NaN(); }), "has a score of nan"),
-        make("vocabulary-score-infinite", vocabulary_file([](Vocabulary& v) { v.pieces[9].score = std::numeric_limits<float>::infinity(); }), "piece 9 ('<0x03>') has a score of inf"),
-        make("vocabulary-type-0", piece_type(0), "key 'tokenizer.ggml.token_type'[7] is 0, expected 1 to 6"),
-        make("vocabulary-type-7", piece_type(7), "key 'tokenizer.ggml.token_type'[7] is 7, expected 1 to 6"),
-        make("vocabulary-byte-piece", vocabulary_file([](Vocabulary& v) { v.pieces[7].text = "<0xG1>"; }), "piece 7 ('<0xG1>') is a byte piece, expected '<0xNN>'"),
-        make("vocabulary-piece-not-utf8", vocabulary_file([](Vocabulary& v) { v.pieces[265].text = "\xE2\x96"; }), "key 'tokenizer.ggml.tokens'[265] is not UTF-8"),
-        make("vocabulary-bos-out-of-range", with_value(valid, "tokenizer.ggml.bos_token_id", 271u), "key 'tokenizer.ggml.bos_token_id' is 271, but the vocabulary has 271 pieces"),
-        make("vocabulary-eos-overflows", with_value(valid, "tokenizer.ggml.eos_token_id", 0xFFFFFFFFu), "key 'tokenizer.ggml.eos_token_id' is 4294967295"),
-        make("vocabulary-unknown-id-type", with_type(valid, "tokenizer.ggml.unknown_token_id", 6), "key 'tokenizer.ggml.unknown_token_id' is float32, expected an integer"),
-        make("vocabulary-pad-negative", with_type(with_value(valid, "tokenizer.ggml.padding_token_id", -5), "tokenizer.ggml.padding_token_id", 5), "key 'tokenizer.ggml.padding_token_id' is -5, expected 0 or more"),
-        make("model-no-architecture", without(valid, "general.architecture"), "general.architecture"),
-        make("model-no-block-count", without(valid, "gemma3.block_count"), "gemma3.block_count"),
-        make("model-no-window", without(valid, "gemma3.attention.sliding_window"), "gemma3.attention.sliding_window"),
-        make("model-block-count-0", with_value(valid, "gemma3.block_count", 0u), "gemma3.block_count is 0"),
-        make("model-block-count-huge", with_value(valid, "gemma3.block_count", 0xFFFFFFFFu), "gemma3.block_count is 4294967295"),
-        make("model-block-count-float", with_type(valid, "gemma3.block_count", 6), "'gemma3.block_count' is float32"),
-        make("model-one-layer-too-many", with_value(valid, "gemma3.block_count", 4u), "blk.3."),
-        make("model-heads-not-multiple", with_value(with_value(valid, "gemma3.attention.head_count", 3u), "gemma3.attention.head_count_kv", 2u), "gemma3.attention.head_count is 3"),
-        make("model-heads-contradict-shapes", with_value(valid, "gemma3.attention.head_count", 4u), "blk.0.attn_q.weight"),
-        make("model-dim-contradicts-shapes", with_value(valid, "gemma3.embedding_length", 32u), "token_embd.weight"),
-        make("model-epsilon-nan", with_value(valid, "gemma3.attention.layer_norm_rms_epsilon", std::numeric_limits<float>::quiet_NaN()), "gemma3.attention.layer_norm_rms_epsilon' is nan"),
-        make("model-rope-base-negative", with_value(valid, "gemma3.rope.freq_base", -1.0f), "gemma3.rope.freq_base is -1"),
-        make("model-no-embedding", without(valid, "token_embd.weight"), "token_embd.weight"),
-        make("model-no-output-norm", without(valid, "output_norm.weight"), "output_norm.weight"),
-        make("model-tensor-missing", without(valid, "blk.1.ffn_up.weight"), "blk.1.ffn_up.weight"),
-        make("model-tensor-shape", with_dimension(with_dimension(valid, "blk.2.ffn_down.weight", 0, 64), "blk.2.ffn_down.weight", 1, 96), "blk.2.ffn_down.weight"),
-        make("model-norm-shape", with_dimension(valid, "blk.2.attn_norm.weight", 0, 32), "blk.2.attn_norm.weight"),
+        make("vocabulary-no-model", Kind::vocabulary, without(valid, "tokenizer.ggml.model"), "key 'tokenizer.ggml.model' is missing"),
+        make("vocabulary-no-tokens", Kind::vocabulary, without(valid, "tokenizer.ggml.tokens"), "key 'tokenizer.ggml.tokens' is missing"),
+        make("vocabulary-no-scores", Kind::vocabulary, without(valid, scores), "key 'tokenizer.ggml.scores' is missing"),
+        make("vocabulary-no-types", Kind::vocabulary, without(valid, "tokenizer.ggml.token_type"), "key 'tokenizer.ggml.token_type' is missing"),
+        make("vocabulary-scores-of-integers", Kind::vocabulary, short_scores, "key 'tokenizer.ggml.scores' is array of int32, expected array of float32"),
+        make("vocabulary-empty", Kind::vocabulary, vocabulary_file([](Vocabulary& v) { v = {}; }), "key 'tokenizer.ggml.tokens' is empty"),
+        make("vocabulary-too-large", Kind::vocabulary, vocabulary_file([](Vocabulary& v) { v.pieces.resize(524289); }), "has 524289 pieces, expected at most 524288"),
+        make("vocabulary-score-nan", Kind::vocabulary, vocabulary_file([](Vocabulary& v) { v.pieces[300 - 40].score = std::numeric_limits<float>::quiet_NaN(); }), "has a score of nan"),
+        make("vocabulary-score-infinite", Kind::vocabulary, vocabulary_file([](Vocabulary& v) { v.pieces[9].score = std::numeric_limits<float>::infinity(); }), "piece 9 ('<0x03>') has a score of inf"),
+        make("vocabulary-type-0", Kind::vocabulary, piece_type(0), "key 'tokenizer.ggml.token_type'[7] is 0, expected 1 to 6"),
+        make("vocabulary-type-7", Kind::vocabulary, piece_type(7), "key 'tokenizer.ggml.token_type'[7] is 7, expected 1 to 6"),
+        make("vocabulary-byte-piece", Kind::vocabulary, vocabulary_file([](Vocabulary& v) { v.pieces[7].text = "<0xG1>"; }), "piece 7 ('<0xG1>') is a byte piece, expected '<0xNN>'"),
+        make("vocabulary-piece-not-utf8", Kind::container, vocabulary_file([](Vocabulary& v) { v.pieces[265].text = "\xE2\x96"; }), "key 'tokenizer.ggml.tokens'[265] is not UTF-8"),
+        make("vocabulary-bos-out-of-range", Kind::vocabulary, with_value(valid, "tokenizer.ggml.bos_token_id", 271u), "key 'tokenizer.ggml.bos_token_id' is 271, but the vocabulary has 271 pieces"),
+        make("vocabulary-eos-overflows", Kind::vocabulary, with_value(valid, "tokenizer.ggml.eos_token_id", 0xFFFFFFFFu), "key 'tokenizer.ggml.eos_token_id' is 4294967295"),
+        make("vocabulary-unknown-id-type", Kind::vocabulary, with_type(valid, "tokenizer.ggml.unknown_token_id", 6), "key 'tokenizer.ggml.unknown_token_id' is float32, expected an integer"),
+        make("vocabulary-pad-negative", Kind::vocabulary, with_type(with_value(valid, "tokenizer.ggml.padding_token_id", -5), "tokenizer.ggml.padding_token_id", 5), "key 'tokenizer.ggml.padding_token_id' is -5, expected 0 or more"),
+        make("model-no-architecture", Kind::model, without(valid, "general.architecture"), "general.architecture"),
+        make("model-no-block-count", Kind::model, without(valid, "gemma3.block_count"), "gemma3.block_count"),
+        make("model-no-window", Kind::model, without(valid, "gemma3.attention.sliding_window"), "gemma3.attention.sliding_window"),
+        make("model-block-count-0", Kind::model, with_value(valid, "gemma3.block_count", 0u), "gemma3.block_count is 0"),
+        make("model-block-count-huge", Kind::model, with_value(valid, "gemma3.block_count", 0xFFFFFFFFu), "gemma3.block_count is 4294967295"),
+        make("model-block-count-float", Kind::model, with_type(valid, "gemma3.block_count", 6), "'gemma3.block_count' is float32"),
+        make("model-one-layer-too-many", Kind::model, with_value(valid, "gemma3.block_count", 4u), "blk.3."),
+        make("model-heads-not-multiple", Kind::model, with_value(with_value(valid, "gemma3.attention.head_count", 3u), "gemma3.attention.head_count_kv", 2u), "gemma3.attention.head_count is 3"),
+        make("model-heads-contradict-shapes", Kind::model, with_value(valid, "gemma3.attention.head_count", 4u), "blk.0.attn_q.weight"),
+        make("model-dim-contradicts-shapes", Kind::model, with_value(valid, "gemma3.embedding_length", 32u), "token_embd.weight"),
+        make("model-epsilon-nan", Kind::model, with_value(valid, "gemma3.attention.layer_norm_rms_epsilon", std::numeric_limits<float>::quiet_NaN()), "gemma3.attention.layer_norm_rms_epsilon' is nan"),
+        make("model-rope-base-negative", Kind::model, with_value(valid, "gemma3.rope.freq_base", -1.0f), "gemma3.rope.freq_base is -1"),
+        make("model-no-embedding", Kind::model, without(valid, "token_embd.weight"), "token_embd.weight"),
+        make("model-no-output-norm", Kind::model, without(valid, "output_norm.weight"), "output_norm.weight"),
+        make("model-tensor-missing", Kind::model, without(valid, "blk.1.ffn_up.weight"), "blk.1.ffn_up.weight"),
+        make("model-tensor-shape", Kind::model, with_dimension(with_dimension(valid, "blk.2.ffn_down.weight", 0, 64), "blk.2.ffn_down.weight", 1, 96), "blk.2.ffn_down.weight"),
+        make("model-norm-shape", Kind::model, with_dimension(valid, "blk.2.attn_norm.weight", 0, 32), "blk.2.attn_norm.weight"),
     };
 }
 
