@@ -34,12 +34,18 @@ struct Cache {
         store_f16(Isa::scalar, k, random_floats(k.size()));
         store_f16(Isa::scalar, v, random_floats(v.size()));
         std::iota(pages.begin(), pages.end(), 0);
-        head = {k.data(), v.data(), kPageTokens * head_dim, pages.data(), head_dim};
+    }
+
+    KvHead head() const {
+        return {.k = k.data(),
+                .v = v.data(),
+                .page_stride = k.size() / pages.size(),
+                .pages = pages.data(),
+                .head_dim = k.size() / pages.size() / kPageTokens};
     }
 
     std::vector<std::uint16_t> k, v;
     std::vector<std::int32_t> pages;
-    KvHead head;
 };
 
 struct Scratch {
@@ -51,15 +57,13 @@ struct Scratch {
     }
 };
 
-/// `n_queries` queries over `n_tokens` keys; query i of a prefill (`rows` > 1) ends i keys earlier.
+/// `n_queries` queries over `n_tokens` keys; each query of a prefill sees one key more
+/// than the one before.
 /// Each iteration takes the next of `n_heads` caches, so that decode reads K and V from memory.
 void attend(benchmark::State& state, Isa isa, std::size_t n_queries, bool prefill,
             std::size_t n_tokens, std::size_t head_dim, std::size_t n_heads) {
     std::vector<Cache> caches;
     for (std::size_t h = 0; h < n_heads; ++h) caches.emplace_back(n_tokens, head_dim);
-    for (Cache& cache : caches)
-        cache.head.k = cache.k.data(), cache.head.v = cache.v.data(),
-        cache.head.pages = cache.pages.data();
     const std::vector<float> q = random_floats(n_queries * head_dim);
     std::vector<float> acc(2 * n_queries * head_dim);
     std::array<PartialRow, kMaxQueries> total, part;
@@ -75,7 +79,7 @@ void attend(benchmark::State& state, Isa isa, std::size_t n_queries, bool prefil
     Scratch scratch;
     std::size_t next = 0;
     for (auto _ : state) {
-        const KvHead& head = caches[next++ % n_heads].head;
+        const KvHead head = caches[next++ % n_heads].head();
         for (std::size_t span = 0; span * kSpanTokens < n_tokens; ++span) {
             auto& into = span == 0 ? total : part;
             attention_span(isa, head, queries, 0.0625f, span, into, scratch.aligned());

@@ -14,7 +14,7 @@ namespace unicorn::kernels {
 /// Units     eps is added to the mean square, so it has the unit of x^2; Gemma 3: 1e-6.
 /// Requires  D > 0; |x| <= 1e16.
 /// Errors    none. A NaN makes the row NaN.
-/// Accuracy  within (D/16 + 8) * 2^-24 * |x| / rms * |gain| of the scalar form.
+/// Accuracy  within (D/16 + 8) * 2^-24 * |x| / rms * |gain| of exact, rms being sqrt(mean + eps).
 /// Source    Zhang & Sennrich 2019, arXiv:1910.07467.
 void rms_norm(Isa isa, std::span<float> out, std::span<const float> x, std::span<const float> gain,
               float eps);
@@ -22,7 +22,10 @@ void rms_norm(Isa isa, std::span<float> out, std::span<const float> x, std::span
 /// residual[d] += rms_norm(branch, branch_gain)[d]; then out = rms_norm(residual, next_gain).
 /// The end of one branch of a Gemma layer and the beginning of the next, one row.
 /// Shapes    residual, branch, branch_gain, next_gain, out: [D] f32; `out` may be `branch`.
-/// Accuracy  that of rms_norm, twice.
+/// Errors    none. A NaN in branch makes both rows NaN; one in residual makes its own place and all
+///           of out NaN.
+/// Accuracy  that of rms_norm for the term added, and 2^-24 of the sum; then that of rms_norm on
+///           the residual as stored.
 void add_rms_norm(Isa isa, std::span<float> residual, std::span<const float> branch,
                   std::span<const float> branch_gain, std::span<const float> next_gain, float eps,
                   std::span<float> out);

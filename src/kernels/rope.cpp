@@ -126,7 +126,8 @@ UNICORN_TARGET_AVX512 void store_f16_avx512(std::uint16_t* out, const float* x, 
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
                  std::span<float> sin) {
     UNICORN_DCHECK(!cos.empty() && cos.size() == sin.size());
-    // Powers by repeated multiplication: step i is off by at most 2i * 2^-53, far below f32's rounding.
+    // Powers by repeated multiplication: step i is off by at most 2i * 2^-53, far below f32's
+    // rounding.
     const double ratio = std::pow(base, -1.0 / static_cast<double>(cos.size()));
     double frequency = 1.0 / divisor;
     for (std::size_t i = 0; i < cos.size(); ++i) {

