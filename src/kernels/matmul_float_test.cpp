@@ -1,0 +1,132 @@
+// matmul_float: f32, f16 and bf16 weights in every form, any number of columns.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/dequantize.h"
+#include "kernels/matmul.h"
+#include "tensor/half.h"
+
+namespace unicorn::kernels {
+namespace {
+
+using tensor::DType;
+
+std::vector<float> random_floats(std::size_t n, unsigned seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    std::vector<float> x(n);
+    for (float& v : x) v = normal(random);
+    return x;
+}
+
+std::vector<std::byte> random_weights(DType type, std::size_t n, unsigned seed) {
+    const auto values = random_floats(n, seed);
+    std::vector<std::byte> bytes(tensor::row_bytes(type, n));
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint16_t half =
+            type == DType::f16 ? tensor::f32_to_f16(values[i]) : tensor::f32_to_bf16(values[i]);
+        if (type == DType::f32) std::memcpy(&bytes[4 * i], &values[i], 4);
+        else std::memcpy(&bytes[2 * i], &half, 2);
+    }
+    return bytes;
+}
+
+class MatmulFloat : public testing::TestWithParam<DType> {};
+
+TEST_P(MatmulFloat, IsWithinItsBoundInEveryForm) {
+    const DType type = GetParam();
+    constexpr float kGuard = 4321.0f;
+    for (const std::size_t cols : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 96, 1152, 2561}) {
+        for (const std::size_t rows : {1, 2, 3, 4, 5, 7, 17}) {
+            const auto bytes = random_weights(type, rows * cols, 1);
+            const tensor::MatrixView w = {type, rows, cols, bytes.data()};
+            std::vector<float> weights(rows * cols);
+            dequantize_row(type, bytes.data(), weights);
+            for (const std::size_t n_rows : {1, 2, 3, 4, 5, 9}) {
+                const std::size_t x_stride = cols + 3;
+                const auto x = random_floats(n_rows * x_stride - 3, 2);  // ends with the last column
+                const std::size_t out_stride = rows + 2;
+                for (const Isa isa : runnable_isas()) {
+                    std::vector<float> out(n_rows * out_stride, kGuard);
+                    matmul_float(isa, w, x.data(), x_stride, n_rows, 0, rows, out.data(), out_stride);
+                    for (std::size_t t = 0; t < n_rows; ++t) {
+                        for (std::size_t r = 0; r < rows; ++r) {
+                            double value = 0;
+                            double magnitude = 0;
+                            for (std::size_t c = 0; c < cols; ++c) {
+                                const double product = static_cast<double>(weights[r * cols + c]) *
+                                                       static_cast<double>(x[t * x_stride + c]);
+                                value += product;
+                                magnitude += std::abs(product);
+                            }
+                            const double bound = static_cast<double>(cols) * 0x1p-24 * magnitude;
+                            ASSERT_NEAR(static_cast<double>(out[t * out_stride + r]), value, bound)
+                                << name(isa) << " [" << rows << ", " << cols << "] t " << t << " r " << r;
+                        }
+                        for (std::size_t r = rows; r < out_stride; ++r) ASSERT_EQ(out[t * out_stride + r], kGuard);
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_P(MatmulFloat, GivesTheSameBitsForEveryBatchAndRange) {
+    const DType type = GetParam();
+    constexpr std::size_t kRows = 23;
+    constexpr std::size_t kCols = 5000;  // few enough tokens fit the L2 block that it is crossed
+    constexpr std::size_t kTokens = 61;
+    const auto bytes = random_weights(type, kRows * kCols, 3);
+    const tensor::MatrixView w = {type, kRows, kCols, bytes.data()};
+    const auto x = random_floats(kTokens * kCols, 4);
+    for (const Isa isa : runnable_isas()) {
+        std::vector<float> whole(kTokens * kRows);
+        matmul_float(isa, w, x.data(), kCols, kTokens, 0, kRows, whole.data(), kRows);
+        for (const std::size_t batch : {1, 2, 3, 5, 7, 16, 30}) {
+            std::vector<float> out(whole.size());
+            for (std::size_t t = 0; t < kTokens; t += batch) {
+                const std::size_t n = std::min(batch, kTokens - t);
+                for (const auto& [first, last] : {std::pair{10, 23}, std::pair{3, 10}, std::pair{0, 3}}) {
+                    matmul_float(isa, w, x.data() + t * kCols, kCols, n, first, last, out.data() + t * kRows, kRows);
+                }
+            }
+            EXPECT_EQ(std::memcmp(out.data(), whole.data(), whole.size() * sizeof(float)), 0)
+                << name(isa) << " batches of " << batch;
+        }
+    }
+}
+
+TEST_P(MatmulFloat, ANanStaysInItsRow) {
+    const DType type = GetParam();
+    constexpr std::size_t kRows = 6;
+    constexpr std::size_t kCols = 40;
+    constexpr std::size_t kTokens = 7;
+    const auto bytes = random_weights(type, kRows * kCols, 5);
+    const tensor::MatrixView w = {type, kRows, kCols, bytes.data()};
+    auto x = random_floats(kTokens * kCols, 6);
+    for (const Isa isa : runnable_isas()) {
+        std::vector<float> clean(kTokens * kRows);
+        x[2 * kCols + 39] = 1;
+        matmul_float(isa, w, x.data(), kCols, kTokens, 0, kRows, clean.data(), kRows);
+        std::vector<float> out(kTokens * kRows);
+        x[2 * kCols + 39] = std::numeric_limits<float>::quiet_NaN();
+        matmul_float(isa, w, x.data(), kCols, kTokens, 0, kRows, out.data(), kRows);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            if (i / kRows == 2) EXPECT_TRUE(std::isnan(out[i])) << name(isa);
+            else EXPECT_EQ(out[i], clean[i]) << name(isa);
+        }
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, MatmulFloat, testing::Values(DType::f32, DType::f16, DType::bf16),
+                         [](const auto& param) { return std::string(tensor::name(param.param)); });
+
+}  // namespace
+}  // namespace unicorn::kernels
