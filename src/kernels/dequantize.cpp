@@ -130,7 +130,8 @@ void decode(const BlockQ6_K& b, float* y) {
         const int l = i % 32;
         const int low = (b.ql[half * 64 + s % 2 * 32 + l] >> (4 * (s / 2))) & 15;
         const int high = (b.qh[half * 32 + l] >> (2 * s)) & 3;
-        const float step = d * static_cast<float>(b.scales[i / 16]);
+        const int group = i / 16;
+        const float step = d * static_cast<float>(b.scales[group]);
         y[i] = step * static_cast<float>((low | (high << 4)) - 32);
     }
 }

@@ -227,11 +227,9 @@ AffineFit<N> refit_affine(const float* x, float base, const Affine& at, bool bel
 
 template <int highest, int N>
 Affine fit_affine(const float* x, bool below_zero, int n_candidates) {
-    auto [low, high] = range_of<N>(x);
-    if (below_zero) {
-        low = std::min(low, 0.0f);
-        high = std::max(high, 0.0f);
-    }
+    const MinMax weights = range_of<N>(x);
+    const float low = below_zero ? std::min(weights.low, 0.0f) : weights.low;
+    const float high = below_zero ? std::max(weights.high, 0.0f) : weights.high;
     const float range = high - low;
     if (range < kTiny) return {0, low};
     AffineFit<N> best = {INFINITY, {0, low}};
@@ -287,9 +285,10 @@ void write_affine_codes(const float* x, const Affine& a, std::uint8_t* codes) {
 
 void encode(const float* x, BlockQ8_0& b) {
     const std::array<float, 32> w = sanitized<32>(x);
-    // The largest weight keeps its value under each of these scales; the others fall luckier or
-    // not.
+    // The largest weight keeps its value under each of these scales; the others have more or less
+    // luck with their rounding.
     const float largest = std::abs(extreme_of<32>(w.data()));
+    b.d = 0;
     float best_error = INFINITY;
     for (const float highest : {127.0f, 126.0f, 125.0f}) {
         const std::uint16_t d = f32_to_f16(largest / highest);

@@ -120,16 +120,16 @@ TEST_P(Quantize, ReachesItsAccuracyOnNormalWeights) {
     const auto limit = [](DType type) {
         switch (type) {
             case DType::q4_0: return 0.0825;
-            case DType::q4_1: return 0.0705;
+            case DType::q4_1:
+            case DType::q4_k: return 0.0705;
             case DType::q5_0: return 0.0410;
             case DType::q5_1: return 0.0345;
             case DType::q8_0: return 0.0052;
             case DType::q2_k: return 0.2650;
             case DType::q3_k: return 0.1450;
-            case DType::q4_k: return 0.0705;
             case DType::q5_k: return 0.0349;
             case DType::q6_k: return 0.0180;
-            case DType::iq4_nl: return 0.0745;
+            case DType::iq4_nl:
             case DType::iq4_xs: return 0.0745;
             default: return 0.0;
         }
