@@ -72,7 +72,7 @@ GgufValue load_scalar(GgufType type, const std::byte* at) {
         case GgufType::int16: return std::int64_t{load<std::int16_t>(at)};
         case GgufType::uint32: return std::uint64_t{load<std::uint32_t>(at)};
         case GgufType::int32: return std::int64_t{load<std::int32_t>(at)};
-        case GgufType::float32: return double{load<float>(at)};
+        case GgufType::float32: return static_cast<double>(load<float>(at));
         case GgufType::boolean: return load<std::uint8_t>(at) != 0;
         case GgufType::uint64: return load<std::uint64_t>(at);
         case GgufType::int64: return load<std::int64_t>(at);
@@ -522,12 +522,12 @@ tl::unexpected<Error> wrong_type(const Gguf& gguf, const GgufEntry& entry, std::
     if (const auto* array = std::get_if<GgufArray>(&entry.value)) {
         type = fmt::format("array of {}", type_name(array->element));
     }
-    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected {}", gguf.path(), entry.key, type, expected);
+    return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected {}", gguf.path(), shown(entry.key), type, expected);
 }
 
 Result<const GgufEntry*> required(const Gguf& gguf, std::string_view key) {
     const GgufEntry* entry = gguf.find(key);
-    if (entry == nullptr) return fail(ErrorCode::invalid_file, "{}: key '{}' is missing", gguf.path(), key);
+    if (entry == nullptr) return fail(ErrorCode::invalid_file, "{}: key {} is missing", gguf.path(), shown(key));
     return entry;
 }
 
@@ -549,7 +549,7 @@ Result<std::uint64_t> Gguf::get_uint(std::string_view key) const {
     if (const auto* u = std::get_if<std::uint64_t>(&(*entry)->value)) return *u;
     if (const auto* i = std::get_if<std::int64_t>(&(*entry)->value)) {
         if (*i >= 0) return static_cast<std::uint64_t>(*i);
-        return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected 0 or more", path(), key, *i);
+        return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected 0 or more", path(), shown(key), *i);
     }
     return wrong_type(*this, **entry, "an integer");
 }
@@ -559,7 +559,7 @@ Result<double> Gguf::get_float(std::string_view key) const {
     if (!entry) return forward(entry);
     const GgufValue& value = (*entry)->value;
     if (const auto* d = std::get_if<double>(&value)) {
-        if (!std::isfinite(*d)) return fail(ErrorCode::invalid_file, "{}: key '{}' is {}", path(), key, *d);
+        if (!std::isfinite(*d)) return fail(ErrorCode::invalid_file, "{}: key {} is {}", path(), shown(key), *d);
         return *d;
     }
     if (const auto* u = std::get_if<std::uint64_t>(&value)) return static_cast<double>(*u);
@@ -620,7 +620,7 @@ Result<std::vector<std::int64_t>> Gguf::get_ints(std::string_view key) const {
         const GgufValue value = load_scalar(array->element, array->bytes.data() + i * size);
         if (const auto* u = std::get_if<std::uint64_t>(&value)) {
             if (*u > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-                return fail(ErrorCode::invalid_file, "{}: key '{}'[{}] is {}, too large", path(), key, i, *u);
+                return fail(ErrorCode::invalid_file, "{}: key {}[{}] is {}, too large", path(), shown(key), i, *u);
             }
             values[i] = static_cast<std::int64_t>(*u);
         } else if (const auto* b = std::get_if<bool>(&value)) {

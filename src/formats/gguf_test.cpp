@@ -60,6 +60,16 @@ TEST(GgufTest, ReadsBackEveryKindOfValue) {
     EXPECT_EQ(gguf->get_uint("gone").error().message, folder.file("a.gguf") + ": key 'gone' is missing");
 }
 
+// Found by gguf_fuzz: a key with a line break in it made a message of two lines.
+TEST(GgufTest, MessagesShowOddKeysInOneLine) {
+    const TempFolder folder;
+    GgufWriter writer;
+    writer.set_bool("a\nb", true);
+    ASSERT_TRUE(writer.begin(folder.file("a.gguf")) && writer.finish());
+    EXPECT_EQ(Gguf::open(folder.file("a.gguf"))->get_uint("a\nb").error().message,
+              folder.file("a.gguf") + ": key 'a\\x0Ab' is boolean, expected an integer");
+}
+
 TEST(GgufTest, ReadsBackTensorsWrittenInPieces) {
     const TempFolder folder;
     GgufWriter writer;

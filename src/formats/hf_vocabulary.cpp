@@ -41,7 +41,7 @@ Result<TokenizerConfig> read_tokenizer_config(const std::string& path) {
         if (std::holds_alternative<std::nullptr_t>(value)) return {};
         const auto* found = std::get_if<std::string>(&value);
         if (found == nullptr) {
-            return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a string", path, at.text(), json_kind(value));
+            return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected a string", path, shown(at.text()), json_kind(value));
         }
         out = *found;
         return {};

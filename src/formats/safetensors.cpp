@@ -353,7 +353,7 @@ void decode_floats(const SafetensorsTensor& tensor, std::uint64_t first, std::sp
 
 Result<std::vector<float>> Safetensors::read_floats(std::string_view name) const {
     const SafetensorsTensor* tensor = find(name);
-    if (tensor == nullptr) return fail(ErrorCode::not_found, "{}: no tensor '{}'", files_[0].path(), name);
+    if (tensor == nullptr) return fail(ErrorCode::not_found, "{}: no tensor {}", files_[0].path(), shown(name));
     if (!is_float(tensor->type)) {
         return fail(ErrorCode::unsupported, "{}: tensor {} has dtype {}, expected a float", path_of(*tensor), shown(name), tensor->type_name);
     }
@@ -364,7 +364,7 @@ Result<std::vector<float>> Safetensors::read_floats(std::string_view name) const
 
 Result<std::vector<std::int64_t>> Safetensors::read_ints(std::string_view name) const {
     const SafetensorsTensor* tensor = find(name);
-    if (tensor == nullptr) return fail(ErrorCode::not_found, "{}: no tensor '{}'", files_[0].path(), name);
+    if (tensor == nullptr) return fail(ErrorCode::not_found, "{}: no tensor {}", files_[0].path(), shown(name));
     const auto convert = [&]<typename T>(T) {
         std::vector<std::int64_t> values(tensor->n_elements());
         for (std::size_t i = 0; i < values.size(); ++i) {

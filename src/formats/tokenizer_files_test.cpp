@@ -72,7 +72,7 @@ TEST(TokenizerFilesTest, ByteLevelBpeIsUnsupported) {
     auto read = parse_tokenizer_json("tokenizer.json", text);
     ASSERT_FALSE(read);
     EXPECT_EQ(read.error().message,
-              "tokenizer.json: pre_tokenizer.pretokenizers[0].type is ByteLevel, expected SentencePiece BPE");
+              "tokenizer.json: 'pre_tokenizer.pretokenizers[0].type' is ByteLevel, expected SentencePiece BPE");
     EXPECT_EQ(read.error().code, ErrorCode::unsupported);
 }
 

@@ -59,7 +59,7 @@ public:
         if (path.is(0, "normalizer") || path.is(0, "pre_tokenizer") || path.is(0, "decoder")) {
             const auto* text = std::get_if<std::string>(&value);
             if (text != nullptr && path.is(path.size() - 1, "type")) {
-                if (*text == "ByteLevel") return fail(ErrorCode::unsupported, "{}: {} is ByteLevel, expected SentencePiece BPE", name_, path.text());
+                if (*text == "ByteLevel") return fail(ErrorCode::unsupported, "{}: {} is ByteLevel, expected SentencePiece BPE", name_, shown(path.text()));
                 if (*text == "Prepend" && path.is(0, "normalizer")) add_space_prefix_ = true;
             }
         }
