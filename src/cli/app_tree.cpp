@@ -19,6 +19,7 @@ OptionInfo describe_option(const CLI::Option& option) {
     } else if (takes_value) {
         info.value = option.get_type_name();
     }
+    if (takes_value) info.type = option.get_type_name();
     info.text = option.get_description();
     info.group = option.get_group();
     info.required = option.get_required();
@@ -54,11 +55,11 @@ void append_entry(std::string& page, const std::string& left, const std::string&
 
 std::vector<std::string> OptionInfo::choices() const {
     std::vector<std::string> list;
-    if (value.find('|') == std::string::npos) return list;
+    if (type.find('|') == std::string::npos) return list;
     std::size_t begin = 0;
-    while (begin <= value.size()) {
-        const std::size_t end = std::min(value.find('|', begin), value.size());
-        list.push_back(value.substr(begin, end - begin));
+    while (begin <= type.size()) {
+        const std::size_t end = std::min(type.find('|', begin), type.size());
+        list.push_back(type.substr(begin, end - begin));
         begin = end + 1;
     }
     return list;
@@ -76,7 +77,8 @@ std::string CommandInfo::usage() const {
     if (!commands.empty()) return line + " COMMAND [OPTIONS]";
     line += " [OPTIONS]";
     for (const auto& option : options)
-        if (option.positional()) line += option.required ? " " + option.syntax() : " [" + option.syntax() + "]";
+        if (option.positional())
+            line += option.required ? " " + option.syntax() : " [" + option.syntax() + "]";
     return line;
 }
 
@@ -86,7 +88,8 @@ CommandInfo describe(const CLI::App& app) {
     const std::string description = app.get_description();
     const std::size_t first_line = std::min(description.find('\n'), description.size());
     info.summary = description.substr(0, first_line);
-    info.details = description.substr(std::min(description.find_first_not_of('\n', first_line), description.size()));
+    info.details = description.substr(
+        std::min(description.find_first_not_of('\n', first_line), description.size()));
     info.examples = app.get_footer();
     for (const CLI::Option* option : app.get_options())
         if (!option->get_group().empty()) info.options.push_back(describe_option(*option));

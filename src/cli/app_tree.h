@@ -10,24 +10,25 @@ namespace unicorn::cli {
 
 struct OptionInfo {
     std::vector<std::string> names;  // "-m", "--model"; empty for a positional argument
-    std::string value;               // "FILE", "auto|cpu"; of a positional its name; empty for a flag
-    std::string text;                // may have several lines
+    std::string value;  // "FILE", "auto|cpu"; of a positional its name; empty for a flag
+    std::string type;   // what CLI11 calls the type: "FILE", "bash|zsh|fish"
+    std::string text;   // may have several lines
     std::string group;
     bool required = false;
-    bool repeats = false;            // a positional that takes any number of words
+    bool repeats = false;  // a positional that takes any number of words
 
     bool positional() const { return names.empty(); }
-    /// The values to choose from, when `value` lists them.
+    /// The values to choose from, when `type` lists them.
     std::vector<std::string> choices() const;
     /// "-m, --model FILE", "PROMPT..."
     std::string syntax() const;
 };
 
 struct CommandInfo {
-    std::string name;      // "run"; "unicorn" for the program itself
-    std::string summary;   // one line
-    std::string details;   // paragraphs, empty lines between them
-    std::string examples;  // the footer
+    std::string name;                 // "run"; "unicorn" for the program itself
+    std::string summary;              // one line
+    std::string details;              // paragraphs, empty lines between them
+    std::string examples;             // the footer
     std::vector<OptionInfo> options;  // positional ones first
     std::vector<CommandInfo> commands;
 
@@ -42,7 +43,8 @@ CommandInfo describe(const CLI::App& app);
 std::string help_page(const CommandInfo& command);
 
 /// A man page of section 1 (man macros).
-std::string man_page(const CommandInfo& program, const CommandInfo& command, const std::string& version);
+std::string man_page(const CommandInfo& program, const CommandInfo& command,
+                     const std::string& version);
 
 // Scripts that complete commands, options, choices and file names.
 std::string bash_completion(const CommandInfo& program);

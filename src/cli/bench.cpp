@@ -19,12 +19,13 @@ namespace unicorn::cli {
 namespace {
 
 struct Test {
-    bool prompt = false;     // else generation
+    bool prompt = false;  // else generation
     std::size_t tokens = 0;
-    std::size_t depth = 0;   // tokens in the cache before
+    std::size_t depth = 0;  // tokens in the cache before
 
     std::string name() const {
-        return fmt::format("{}{}{}", prompt ? "pp" : "tg", tokens, depth > 0 ? fmt::format("@d{}", depth) : "");
+        return fmt::format("{}{}{}", prompt ? "pp" : "tg", tokens,
+                           depth > 0 ? fmt::format("@d{}", depth) : "");
     }
 };
 
@@ -35,19 +36,27 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 class BenchCommand : public Command {
 public:
     explicit BenchCommand(CLI::App& parent) {
-        app = parent.add_subcommand(
-            "bench",
-            "Measure speed against the memory's bandwidth\n\n"
-            "pp512 is a prompt of 512 tokens processed at once, tg128 is 128 tokens made one by one, and\n"
-            "@d4096 means with 4,096 tokens in the context already. Each test runs once to warm up and\n"
-            "then -r times. GB/s is what the model reads from memory for that; the share compares it with\n"
-            "plain reads of the same memory by the same threads, measured between the repetitions.");
-        app->add_option("-p,--pp", prompts_, "Prompt sizes; 0: none (default 512)")->type_name("N,...");
-        app->add_option("-n,--tg", generations_, "Tokens to make; 0: none (default 128)")->type_name("N,...");
-        app->add_option("-d,--depth", depths_, "Tokens in the context before each test (default 0)")->type_name("N,...");
-        app->add_option("-r,--repetitions", repetitions_, "Repetitions of each test (default 5)")->type_name("N");
+        app = parent.add_subcommand("bench",
+                                    "Measure speed against the memory's bandwidth\n\n"
+                                    "pp512 is a prompt of 512 tokens processed at once, tg128 is "
+                                    "128 tokens made one by one, and\n"
+                                    "@d4096 means with 4,096 tokens in the context already. Each "
+                                    "test runs once to warm up and\n"
+                                    "then -r times. GB/s is what the model reads from memory for "
+                                    "that; the share compares it with\n"
+                                    "plain reads of the same memory by the same threads, measured "
+                                    "between the repetitions.");
+        app->add_option("-p,--pp", prompts_, "Prompt sizes; 0: none (default 512)")
+            ->type_name("N,...");
+        app->add_option("-n,--tg", generations_, "Tokens to make; 0: none (default 128)")
+            ->type_name("N,...");
+        app->add_option("-d,--depth", depths_, "Tokens in the context before each test (default 0)")
+            ->type_name("N,...");
+        app->add_option("-r,--repetitions", repetitions_, "Repetitions of each test (default 5)")
+            ->type_name("N");
         add_model_option(*app, model_);
-        add_choice(*app, "--format", format_, "table|json|csv|md", "How to print the results (default table)");
+        add_choice(*app, "--format", format_, "table|json|csv|md",
+                   "How to print the results (default table)");
         app->add_flag("--json", json_, "The same as --format json");
         add_engine_options(*app, engine_, false);
         app->footer(
@@ -60,11 +69,14 @@ public:
 
     Result<int> run() override {
         if (json_ && app->count("--format") > 0 && format_ != "json")
-            return fail(ErrorCode::invalid_argument, "--json and --format {} exclude each other", format_);
-        if (repetitions_ == 0) return fail(ErrorCode::invalid_argument, "--repetitions is 0, must be at least 1");
+            return fail(ErrorCode::invalid_argument, "--json and --format {} exclude each other",
+                        format_);
+        if (repetitions_ == 0)
+            return fail(ErrorCode::invalid_argument, "--repetitions is 0, must be at least 1");
         auto tests = plan();
         if (!tests) return forward(tests);
-        for (const Test& test : *tests) engine_.context = std::max(engine_.context, test.depth + test.tokens);
+        for (const Test& test : *tests)
+            engine_.context = std::max(engine_.context, test.depth + test.tokens);
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
         auto sequence = (*engine)->create_sequence();
@@ -101,7 +113,9 @@ public:
             }
             report.rows.push_back(std::move(row));
         }
-        if (auto s = write_out(format_report(report, json_ ? "json" : format_, colour_wanted(1))); !s) return forward(s);
+        if (auto s = write_out(format_report(report, json_ ? "json" : format_, colour_wanted(1)));
+            !s)
+            return forward(s);
         return kSuccess;
     }
 
@@ -117,21 +131,26 @@ private:
             if (!list) return forward(list);
             for (const std::int64_t n : *list)
                 if (n < 0 || n > kMost)
-                    return fail(ErrorCode::invalid_argument, "{}: {} is not between 0 and {}", texts[i].second, n, kMost);
+                    return fail(ErrorCode::invalid_argument, "{}: {} is not between 0 and {}",
+                                texts[i].second, n, kMost);
             lists[i] = std::move(*list);
         }
         for (const std::int64_t depth : lists[2]) {
             for (const bool prompt : {true, false})
                 for (const std::int64_t n : lists[prompt ? 0 : 1])
-                    if (n > 0) tests.push_back({prompt, static_cast<std::size_t>(n), static_cast<std::size_t>(depth)});
+                    if (n > 0)
+                        tests.push_back(
+                            {prompt, static_cast<std::size_t>(n), static_cast<std::size_t>(depth)});
         }
-        if (tests.empty()) return fail(ErrorCode::invalid_argument, "nothing to measure: -p and -n are both 0");
+        if (tests.empty())
+            return fail(ErrorCode::invalid_argument, "nothing to measure: -p and -n are both 0");
         return tests;
     }
 
     // Decoding reads weights and cache for every token, a prompt once for every chunk.
     static double bytes_per_token(const engine::Engine& engine, const Test& test) {
-        if (!test.prompt) return static_cast<double>(engine.read_bytes_per_token(test.depth + test.tokens / 2));
+        if (!test.prompt)
+            return static_cast<double>(engine.read_bytes_per_token(test.depth + test.tokens / 2));
         const std::size_t chunk = engine.options().chunk_tokens;
         double bytes = 0;
         for (std::size_t begin = 0; begin < test.tokens; begin += chunk)
@@ -151,8 +170,9 @@ private:
         };
         const auto evaluate = [&](std::span<const std::int32_t> tokens, engine::Logits logits) {
             const engine::Input input{&sequence, tokens, logits};
-            return engine.evaluate({&input, 1}, [](std::size_t, std::size_t, std::span<const float>) {},
-                                   InterruptScope::requested);
+            return engine.evaluate(
+                {&input, 1}, [](std::size_t, std::size_t, std::span<const float>) {},
+                InterruptScope::requested);
         };
         // Up to the depth, untimed. The last token of it is evaluated again for every repetition,
         // because that also brings back what local layers have dropped since.
@@ -168,7 +188,8 @@ private:
             if (auto s = evaluate(tokens_, engine::Logits::last); !s) return forward(s);
         } else {
             for (std::size_t i = 0; i < test.tokens; ++i)
-                if (auto s = evaluate({&tokens_[i], 1}, engine::Logits::last); !s) return forward(s);
+                if (auto s = evaluate({&tokens_[i], 1}, engine::Logits::last); !s)
+                    return forward(s);
         }
         return seconds_since(start);
     }
@@ -183,6 +204,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_bench(CLI::App& parent) { return std::make_unique<BenchCommand>(parent); }
+std::unique_ptr<Command> add_bench(CLI::App& parent) {
+    return std::make_unique<BenchCommand>(parent);
+}
 
 }  // namespace unicorn::cli

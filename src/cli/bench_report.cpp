@@ -18,7 +18,8 @@ double most(const BenchRow& row) { return *std::max_element(row.tok_s.begin(), r
 
 double read_gb_s(const BenchReport& report) {
     std::vector<double> all;
-    for (const auto& row : report.rows) all.insert(all.end(), row.read_gb_s.begin(), row.read_gb_s.end());
+    for (const auto& row : report.rows)
+        all.insert(all.end(), row.read_gb_s.begin(), row.read_gb_s.end());
     return all.empty() ? 0 : median(all);
 }
 
@@ -58,29 +59,34 @@ std::string csv_text(const std::string& text) {
 
 std::string as_csv(const BenchReport& report) {
     std::string out =
-        "cpu,threads,isa,model,parameters,types,test,tok_s_median,tok_s_min,tok_s_max,gb_s,bandwidth_share\n";
+        "cpu,threads,isa,model,parameters,types,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
+        "bandwidth_share\n";
     for (const auto& row : report.rows) {
-        out += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f}\n", csv_text(report.machine.cpu),
-                           report.threads, report.isa, csv_text(report.model.name), report.model.parameters,
-                           csv_text(report.model.types), row.test, row.median_tok_s(), least(row), most(row),
-                           row.gb_s(), row.bandwidth_share());
+        out += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f}\n",
+                           csv_text(report.machine.cpu), report.threads, report.isa,
+                           csv_text(report.model.name), report.model.parameters,
+                           csv_text(report.model.types), row.test, row.median_tok_s(), least(row),
+                           most(row), row.gb_s(), row.bandwidth_share());
     }
     return out;
 }
 
 std::vector<std::vector<std::string>> cells(const BenchReport& report) {
-    std::vector<std::vector<std::string>> rows{{"test", "tok/s", "min", "max", "GB/s", "of bandwidth"}};
+    std::vector<std::vector<std::string>> rows{
+        {"test", "tok/s", "min", "max", "GB/s", "of bandwidth"}};
     for (const auto& row : report.rows) {
-        rows.push_back({row.test, fmt::format("{:.2f}", row.median_tok_s()), fmt::format("{:.2f}", least(row)),
-                        fmt::format("{:.2f}", most(row)), fmt::format("{:.2f}", row.gb_s()),
+        rows.push_back({row.test, fmt::format("{:.2f}", row.median_tok_s()),
+                        fmt::format("{:.2f}", least(row)), fmt::format("{:.2f}", most(row)),
+                        fmt::format("{:.2f}", row.gb_s()),
                         fmt::format("{:.0f} %", 100 * row.bandwidth_share())});
     }
     return rows;
 }
 
 std::string heading(const BenchReport& report) {
-    return fmt::format("{}, {} parameters, {} ({})\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n", report.model.name,
-                       report.model.parameters, human_bytes(static_cast<double>(report.model.file_bytes)),
+    return fmt::format("{}, {} parameters, {} ({})\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n",
+                       report.model.name, report.model.parameters,
+                       human_bytes(static_cast<double>(report.model.file_bytes)),
                        report.model.types, report.machine.cpu, report.device, report.machine.os,
                        report.machine.compiler, read_gb_s(report));
 }
@@ -113,7 +119,8 @@ std::string format_report(const BenchReport& report, const std::string& format, 
     if (format == "csv") return as_csv(report);
     if (format == "md") return as_markdown(report);
     using enum Align;
-    return heading(report) + "\n" + aligned_table(cells(report), {left, right, right, right, right, right}, colour);
+    return heading(report) + "\n" +
+           aligned_table(cells(report), {left, right, right, right, right, right}, colour);
 }
 
 }  // namespace unicorn::cli

@@ -10,10 +10,10 @@
 namespace unicorn::cli {
 
 struct BenchRow {
-    std::string test;  // "pp512", "tg128", "tg128@d4096"
-    std::vector<double> tok_s;       // one a repetition
-    std::vector<double> read_gb_s;   // plain reads measured between the repetitions
-    double bytes_per_token = 0;      // read from memory, on average
+    std::string test;               // "pp512", "tg128", "tg128@d4096"
+    std::vector<double> tok_s;      // one a repetition
+    std::vector<double> read_gb_s;  // plain reads measured between the repetitions
+    double bytes_per_token = 0;     // read from memory, on average
 
     double median_tok_s() const;
     double gb_s() const;

@@ -35,20 +35,25 @@ std::string trimmed(const std::string& text) {
 class ChatCommand : public Command {
 public:
     explicit ChatCommand(CLI::App& parent) {
-        app = parent.add_subcommand(
-            "chat",
-            "Talk with a model\n\n"
-            "Each line is a message. What was said before stays in the model's memory, so only new text\n"
-            "is processed. Ctrl-C stops an answer and not the program. Commands begin with a slash:\n\n  " +
-                indented(kHelp) +
-                "\n\nLines are edited with cursor keys and remembered in $XDG_STATE_HOME/unicorn/history. When\n"
-                "standard input is not a terminal, its lines are the user's messages and no prompt is shown.");
+        app = parent.add_subcommand("chat",
+                                    "Talk with a model\n\n"
+                                    "Each line is a message. What was said before stays in the "
+                                    "model's memory, so only new text\n"
+                                    "is processed. Ctrl-C stops an answer and not the program. "
+                                    "Commands begin with a slash:\n\n  " +
+                                        indented(kHelp) +
+                                        "\n\nLines are edited with cursor keys and remembered in "
+                                        "$XDG_STATE_HOME/unicorn/history. When\n"
+                                        "standard input is not a terminal, its lines are the "
+                                        "user's messages and no prompt is shown.");
         add_model_option(*app, model_);
         app->add_option("-n,--tokens", generate_.max_tokens,
-                        "Tokens in an answer at most; default: until the model\nstops or the context is full")
+                        "Tokens in an answer at most; default: until the model\nstops or the "
+                        "context is full")
             ->type_name("N");
         app->add_option("--system", conversation_.system, "System prompt")->type_name("TEXT");
-        app->add_option("--load", load_, "Go on with a conversation saved by /save")->type_name("FILE");
+        app->add_option("--load", load_, "Go on with a conversation saved by /save")
+            ->type_name("FILE");
         app->add_flag("--stats", stats_, "Report speeds and memory after each answer");
         sampling_.add_to(*app);
         add_engine_options(*app, engine_options_);
@@ -71,7 +76,8 @@ public:
         auto engine = open_engine(model_, engine_options_);
         if (!engine) return forward(engine);
         engine_ = std::move(*engine);
-        if (auto chat_template = need_chat_template(*engine_); !chat_template) return forward(chat_template);
+        if (auto chat_template = need_chat_template(*engine_); !chat_template)
+            return forward(chat_template);
         auto sampler = engine::Sampler::create(*sampler_options, engine_->n_vocab());
         if (!sampler) return forward(sampler);
         sampler_ = std::move(*sampler);
@@ -81,7 +87,8 @@ public:
 
         const InterruptScope interrupt;
         LineEditor editor(default_history_path());
-        if (editor.interactive()) note("{}. /help lists the commands, /quit leaves.", engine_->device_name());
+        if (editor.interactive())
+            note("{}. /help lists the commands, /quit leaves.", engine_->device_name());
         const std::string prompt = editor.interactive() ? "> " : "";
         std::string message;
         for (std::string line;;) {
@@ -132,8 +139,8 @@ private:
             written = write_out(piece);
             return written.has_value();
         };
-        auto result =
-            engine::generate(*engine_, *sequence_, *ids, *sampler_, generate_, show, InterruptScope::requested);
+        auto result = engine::generate(*engine_, *sequence_, *ids, *sampler_, generate_, show,
+                                       InterruptScope::requested);
         if (!result) return give_up_turn(result.error());
         if (!written) return written;
         if (!result->text.empty() || result->finish != engine::FinishReason::cancelled)
@@ -141,7 +148,8 @@ private:
         InterruptScope::reset();
         last_ = std::move(*result);
         if (last_->finish == engine::FinishReason::context) say(context_full());
-        if (stats_) fmt::print(stderr, "{}", stats_text(*engine_, *last_, sampler_->options().seed));
+        if (stats_)
+            fmt::print(stderr, "{}", stats_text(*engine_, *last_, sampler_->options().seed));
         if (last_->text.empty() && last_->finish == engine::FinishReason::cancelled) {
             conversation_.turns.pop_back();  // stopped before anything was said: as if never asked
         } else {
@@ -163,7 +171,8 @@ private:
 
     std::string context_full() const {
         return fmt::format(
-            "The context of {} tokens is full: /reset forgets the conversation, /save keeps it in a file, and a\n"
+            "The context of {} tokens is full: /reset forgets the conversation, /save keeps it in "
+            "a file, and a\n"
             "larger --ctx holds more.",
             engine_->options().context);
     }
@@ -183,8 +192,10 @@ private:
             conversation_.system = argument;
             say(argument.empty() ? "No system prompt from now on." : "The system prompt is set.");
         } else if (name == "/stats") {
-            if (last_) fmt::print(stderr, "{}", stats_text(*engine_, *last_, sampler_->options().seed));
-            say(fmt::format("context {} of {} tokens", sequence_->length(), engine_->options().context));
+            if (last_)
+                fmt::print(stderr, "{}", stats_text(*engine_, *last_, sampler_->options().seed));
+            say(fmt::format("context {} of {} tokens", sequence_->length(),
+                            engine_->options().context));
         } else if (name == "/save" || name == "/load") {
             if (argument.empty()) {
                 say(name + " needs a file name");
@@ -193,7 +204,8 @@ private:
                 status ? say("Saved to " + argument) : print_error(status.error().message);
             } else if (auto loaded = Conversation::load(argument); loaded) {
                 conversation_ = std::move(*loaded);
-                say(fmt::format("Loaded {} messages from {}", conversation_.turns.size(), argument));
+                say(fmt::format("Loaded {} messages from {}", conversation_.turns.size(),
+                                argument));
             } else {
                 print_error(loaded.error().message);
             }
@@ -218,6 +230,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_chat(CLI::App& parent) { return std::make_unique<ChatCommand>(parent); }
+std::unique_ptr<Command> add_chat(CLI::App& parent) {
+    return std::make_unique<ChatCommand>(parent);
+}
 
 }  // namespace unicorn::cli

@@ -14,9 +14,22 @@ enum class Values { none, anything, choices, files, folders };
 Values values_of(const OptionInfo& option) {
     if (option.value.empty()) return Values::none;
     if (!option.choices().empty()) return Values::choices;
-    if (option.value == "FILE" || option.value == "OUT" || option.value == "MODEL") return Values::files;
+    if (option.value == "FILE" || option.value == "OUT" || option.value == "MODEL")
+        return Values::files;
     if (option.value == "DIR") return Values::folders;
     return Values::anything;
+}
+
+// The command's options, and those of the program that it has not got itself (--help).
+std::vector<OptionInfo> options_in(const CommandInfo& program, const CommandInfo& command) {
+    std::vector<OptionInfo> all = command.options;
+    for (const auto& option : program.options) {
+        const bool known =
+            std::any_of(command.options.begin(), command.options.end(),
+                        [&](const OptionInfo& own) { return own.names == option.names; });
+        if (!known) all.push_back(option);
+    }
+    return all;
 }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -62,13 +75,13 @@ std::string fish_arguments(const OptionInfo& option) {
 
 std::string bash_completion(const CommandInfo& program) {
     std::string commands, cases;
-    const auto option_words = [](const CommandInfo& command) {
+    const auto option_words = [](const std::vector<OptionInfo>& options) {
         std::string words;
-        for (const auto& option : command.options)
+        for (const auto& option : options)
             for (const auto& name : option.names) words += (words.empty() ? "" : " ") + name;
         return words;
     };
-    const std::string global = option_words(program);
+    const std::string global = option_words(program.options);
     for (const auto& command : program.commands) {
         commands += (commands.empty() ? "" : " ") + command.name;
         std::string previous;
@@ -89,23 +102,26 @@ std::string bash_completion(const CommandInfo& program) {
                 if (values_of(option) != Values::anything) positional = reply;
                 continue;
             }
-            previous += fmt::format("        {}) {}; return ;;\n", fmt::join(option.names, "|"), reply);
+            previous +=
+                fmt::format("        {}) {}; return ;;\n", fmt::join(option.names, "|"), reply);
         }
         cases += fmt::format(
             "    {})\n"
             "      case \"$before\" in\n{}      esac\n"
             "      case \"$word\" in\n"
-            "        -*) COMPREPLY=($(compgen -W '{} {}' -- \"$word\")) ;;\n"
+            "        -*) COMPREPLY=($(compgen -W '{}' -- \"$word\")) ;;\n"
             "        *) {} ;;\n"
             "      esac ;;\n",
-            command.name, previous, option_words(command), global, positional);
+            command.name, previous, option_words(options_in(program, command)), positional);
     }
     return fmt::format(
         "# bash completion for unicorn; written by 'unicorn completions bash'\n"
         "_unicorn() {{\n"
-        "  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" before=\"${{COMP_WORDS[COMP_CWORD-1]}}\" command='' i\n"
+        "  local word=\"${{COMP_WORDS[COMP_CWORD]}}\" before=\"${{COMP_WORDS[COMP_CWORD-1]}}\" "
+        "command='' i\n"
         "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
-        "    case \"${{COMP_WORDS[i]}}\" in -*) ;; *) command=\"${{COMP_WORDS[i]}}\"; break ;; esac\n"
+        "    case \"${{COMP_WORDS[i]}}\" in -*) ;; *) command=\"${{COMP_WORDS[i]}}\"; break ;; "
+        "esac\n"
         "  done\n"
         "  COMPREPLY=()\n"
         "  case \"$command\" in\n"
@@ -118,16 +134,19 @@ std::string bash_completion(const CommandInfo& program) {
 }
 
 std::string zsh_completion(const CommandInfo& program) {
-    const auto specs = [](const CommandInfo& command) {
+    const auto specs = [](const std::vector<OptionInfo>& options) {
         std::string text;
-        for (const auto& option : command.options) {
+        for (const auto& option : options) {
             if (option.positional()) {
-                text += fmt::format("        '{}:{}:{}' \\\n", option.repeats ? "*" : "", option.value, zsh_action(option));
+                text += fmt::format("        '{}:{}:{}' \\\n", option.repeats ? "*" : "",
+                                    option.value, zsh_action(option));
                 continue;
             }
             for (const auto& name : option.names) {
                 const std::string value =
-                    option.value.empty() ? "" : fmt::format(":{}:{}", zsh_text(option.value), zsh_action(option));
+                    option.value.empty()
+                        ? ""
+                        : fmt::format(":{}:{}", zsh_text(option.value), zsh_action(option));
                 text += fmt::format("        '{}[{}]{}' \\\n", name, zsh_text(option.text), value);
             }
         }
@@ -136,8 +155,8 @@ std::string zsh_completion(const CommandInfo& program) {
     std::string commands, cases;
     for (const auto& command : program.commands) {
         commands += fmt::format("    '{}:{}'\n", command.name, zsh_text(command.summary));
-        cases += fmt::format("      {})\n        _arguments -s \\\n{}{}          && return 0 ;;\n", command.name,
-                             specs(command), specs(program));
+        cases += fmt::format("      {})\n        _arguments -s \\\n{}          && return 0 ;;\n",
+                             command.name, specs(options_in(program, command)));
     }
     return fmt::format(
         "#compdef unicorn\n"
@@ -155,23 +174,26 @@ std::string zsh_completion(const CommandInfo& program) {
         "      esac ;;\n"
         "  esac\n"
         "}}\n"
-        "if [ \"$funcstack[1]\" = _unicorn ]; then _unicorn \"$@\"; else compdef _unicorn unicorn; fi\n",
-        commands, specs(program), cases);
+        "if [ \"$funcstack[1]\" = _unicorn ]; then _unicorn \"$@\"; else compdef _unicorn unicorn; "
+        "fi\n",
+        commands, specs(program.options), cases);
 }
 
 std::string fish_completion(const CommandInfo& program) {
-    std::string out = "# fish completion for unicorn; written by 'unicorn completions fish'\ncomplete -c unicorn -f\n";
+    std::string out =
+        "# fish completion for unicorn; written by 'unicorn completions fish'\ncomplete -c unicorn "
+        "-f\n";
     const auto line = [&](const std::string& condition, const OptionInfo& option) {
         std::string names;
         for (const auto& name : option.names)
             names += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
-        out += fmt::format("complete -c unicorn{}{}{} -d '{}'\n", condition, names, fish_arguments(option),
-                           single_quoted(first_line(option.text)));
+        out += fmt::format("complete -c unicorn{}{}{} -d '{}'\n", condition, names,
+                           fish_arguments(option), single_quoted(first_line(option.text)));
     };
     for (const auto& option : program.options) line("", option);
     for (const auto& command : program.commands) {
-        out += fmt::format("complete -c unicorn -n __fish_use_subcommand -a {} -d '{}'\n", command.name,
-                           single_quoted(command.summary));
+        out += fmt::format("complete -c unicorn -n __fish_use_subcommand -a {} -d '{}'\n",
+                           command.name, single_quoted(command.summary));
         const std::string seen = fmt::format(" -n '__fish_seen_subcommand_from {}'", command.name);
         for (const auto& option : command.options) {
             // A positional argument is a completion without a name; free text needs none.

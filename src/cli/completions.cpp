@@ -16,7 +16,8 @@ public:
     explicit CompletionsCommand(CLI::App& parent) {
         app = parent.add_subcommand("completions",
                                     "Print a completion script for a shell\n\n"
-                                    "The script completes commands, options, their choices and file names. It is made from\n"
+                                    "The script completes commands, options, their choices and "
+                                    "file names. It is made from\n"
                                     "the program's own table of options.");
         add_choice(*app, "SHELL", shell_, "bash|zsh|fish", "bash, zsh or fish")->required();
         app->footer(
@@ -60,10 +61,12 @@ public:
 
 private:
     Status write(const CommandInfo& program, const CommandInfo& command) const {
-        const std::string title = command.name == program.name ? program.name : program.name + "-" + command.name;
+        const std::string title =
+            command.name == program.name ? program.name : program.name + "-" + command.name;
         auto file = FileWriter::create((std::filesystem::path(folder_) / (title + ".1")).string());
         if (!file) return forward(file);
-        if (auto status = file->write(man_page(program, command, UNICORN_VERSION)); !status) return status;
+        if (auto status = file->write(man_page(program, command, UNICORN_VERSION)); !status)
+            return status;
         return file->commit();
     }
 
@@ -72,7 +75,11 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_completions(CLI::App& parent) { return std::make_unique<CompletionsCommand>(parent); }
-std::unique_ptr<Command> add_man_pages(CLI::App& parent) { return std::make_unique<ManPagesCommand>(parent); }
+std::unique_ptr<Command> add_completions(CLI::App& parent) {
+    return std::make_unique<CompletionsCommand>(parent);
+}
+std::unique_ptr<Command> add_man_pages(CLI::App& parent) {
+    return std::make_unique<ManPagesCommand>(parent);
+}
 
 }  // namespace unicorn::cli

@@ -24,10 +24,12 @@ Status Conversation::save(const std::string& path) const {
     Json out;
     out["system"] = system;
     out["messages"] = Json::array();
-    for (const auto& turn : turns) out["messages"].push_back({{"role", turn.role}, {"content", turn.content}});
+    for (const auto& turn : turns)
+        out["messages"].push_back({{"role", turn.role}, {"content", turn.content}});
     auto file = FileWriter::create(path);
     if (!file) return forward(file);
-    if (auto s = file->write(out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); !s) return s;
+    if (auto s = file->write(out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"); !s)
+        return s;
     return file->commit();
 }
 
@@ -53,7 +55,8 @@ Result<Conversation> Conversation::load(const std::string& path) {
             return fail(kBad, "{}: message {} has no text \"content\"", path, i);
         conversation.turns.push_back({role, entry["content"].get<std::string>()});
     }
-    if (conversation.turns.size() % 2 != 0) return fail(kBad, "{}: the last message has no answer", path);
+    if (conversation.turns.size() % 2 != 0)
+        return fail(kBad, "{}: the last message has no answer", path);
     return conversation;
 }
 

@@ -15,18 +15,23 @@ namespace {
 class ConvertCommand : public Command {
 public:
     explicit ConvertCommand(CLI::App& parent) {
-        app = parent.add_subcommand(
-            "convert",
-            "Make a GGUF from a Hugging Face folder\n\n"
-            "DIR holds config.json, tokenizer.model or tokenizer.json, and the weights as safetensors,\n"
-            "in one file or many. Other GGUF tools open the result. Tensors of a vision tower are left\n"
-            "out. Memory stays small for a model of any size, and OUT appears complete or not at all.");
+        app = parent.add_subcommand("convert",
+                                    "Make a GGUF from a Hugging Face folder\n\n"
+                                    "DIR holds config.json, tokenizer.model or tokenizer.json, and "
+                                    "the weights as safetensors,\n"
+                                    "in one file or many. Other GGUF tools open the result. "
+                                    "Tensors of a vision tower are left\n"
+                                    "out. Memory stays small for a model of any size, and OUT "
+                                    "appears complete or not at all.");
         app->add_option("DIR", folder_, "The folder with config.json")->required();
         app->add_option("OUT", out_, "The GGUF file to write")->required();
-        add_choice(*app, "--type", type_, "f32|f16|bf16|q8_0|q4_0", "Type of the matrices (default q8_0)");
-        app->add_option("--name", options_.name, "Name of the model in the file; default: that of the folder")
+        add_choice(*app, "--type", type_, "f32|f16|bf16|q8_0|q4_0",
+                   "Type of the matrices (default q8_0)");
+        app->add_option("--name", options_.name,
+                        "Name of the model in the file; default: that of the folder")
             ->type_name("TEXT");
-        app->add_option("-t,--threads", options_.n_threads, "Threads; default: one for each CPU allowed")
+        app->add_option("-t,--threads", options_.n_threads,
+                        "Threads; default: one for each CPU allowed")
             ->type_name("N");
         app->footer(
             "Examples:\n"
@@ -38,15 +43,18 @@ public:
         options_.type = tensor::dtype_from_name(type_).value();
         auto report = quant::convert_hf(folder_, out_, options_);
         if (!report) return forward(report);
-        if (report->n_vision_skipped > 0) note("{} tensors of the vision tower are left out", report->n_vision_skipped);
+        if (report->n_vision_skipped > 0)
+            note("{} tensors of the vision tower are left out", report->n_vision_skipped);
         for (const auto& name : report->other_skipped) note("{} is left out", name);
         for (const auto& name : report->stored_as_f16)
             note("{} is f16: its rows are no whole number of {} blocks", name, type_);
         if (report->embedding_rows_dropped > 0)
             note("{} untrained rows of the embedding are left out", report->embedding_rows_dropped);
         if (report->pieces_dropped > 0)
-            note("{} pieces past the last row of the embedding are left out", report->pieces_dropped);
-        note("{}: {} tensors, {}", out_, report->n_tensors, human_bytes(static_cast<double>(report->tensor_bytes)));
+            note("{} pieces past the last row of the embedding are left out",
+                 report->pieces_dropped);
+        note("{}: {} tensors, {}", out_, report->n_tensors,
+             human_bytes(static_cast<double>(report->tensor_bytes)));
         return kSuccess;
     }
 
@@ -57,6 +65,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_convert(CLI::App& parent) { return std::make_unique<ConvertCommand>(parent); }
+std::unique_ptr<Command> add_convert(CLI::App& parent) {
+    return std::make_unique<ConvertCommand>(parent);
+}
 
 }  // namespace unicorn::cli

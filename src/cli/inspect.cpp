@@ -21,19 +21,21 @@ using Json = nlohmann::ordered_json;
 using formats::GgufArray;
 using formats::GgufType;
 
-constexpr std::size_t kShownElements = 8;    // of an array, unless --full
+constexpr std::size_t kShownElements = 8;     // of an array, unless --full
 constexpr std::size_t kShownCharacters = 60;  // of a text in the table
 
 const char* type_name(GgufType type) {
-    constexpr const char* kNames[] = {"uint8", "int8",   "uint16", "int16",  "uint32", "int32",  "float32",
-                                      "bool",  "string", "array",  "uint64", "int64",  "float64"};
+    constexpr const char* kNames[] = {"uint8",  "int8",    "uint16", "int16",  "uint32",
+                                      "int32",  "float32", "bool",   "string", "array",
+                                      "uint64", "int64",   "float64"};
     return kNames[static_cast<std::size_t>(type)];
 }
 
 template <typename T>
 T read_at(std::span<const std::byte> bytes, std::size_t offset) {
     T value{};
-    if (offset + sizeof value <= bytes.size()) std::memcpy(&value, bytes.data() + offset, sizeof value);
+    if (offset + sizeof value <= bytes.size())
+        std::memcpy(&value, bytes.data() + offset, sizeof value);
     return value;
 }
 
@@ -61,8 +63,10 @@ Json array_values(const GgufArray& array, std::size_t limit) {
             case GgufType::float64: values.push_back(take(double{})); break;
             case GgufType::string: {
                 const auto length = take(std::uint64_t{});
-                if (length > array.bytes.size() - std::min(offset, array.bytes.size())) return values;
-                values.push_back(std::string(reinterpret_cast<const char*>(array.bytes.data()) + offset, length));
+                if (length > array.bytes.size() - std::min(offset, array.bytes.size()))
+                    return values;
+                values.push_back(std::string(
+                    reinterpret_cast<const char*>(array.bytes.data()) + offset, length));
                 offset += length;
                 break;
             }
@@ -83,9 +87,12 @@ Json json_value(const formats::GgufEntry& entry, std::size_t limit) {
     return std::visit(
         [](const auto& value) -> Json {
             using T = std::decay_t<decltype(value)>;
-            if constexpr (std::is_same_v<T, std::string_view>) return std::string(value);
-            else if constexpr (std::is_same_v<T, GgufArray>) return nullptr;
-            else return value;
+            if constexpr (std::is_same_v<T, std::string_view>)
+                return std::string(value);
+            else if constexpr (std::is_same_v<T, GgufArray>)
+                return nullptr;
+            else
+                return value;
         },
         entry.value);
 }
@@ -97,8 +104,10 @@ std::string dump(const Json& json, int indent = -1) {
 // One line of at most kShownCharacters bytes, cut between characters.
 std::string table_value(const formats::GgufEntry& entry) {
     const auto* array = std::get_if<GgufArray>(&entry.value);
-    std::string text = dump(array != nullptr ? array_values(*array, kShownElements) : json_value(entry, 0));
-    if (array != nullptr && array->count > kShownElements && text.size() > 1) text.insert(text.size() - 1, ",...");
+    std::string text =
+        dump(array != nullptr ? array_values(*array, kShownElements) : json_value(entry, 0));
+    if (array != nullptr && array->count > kShownElements && text.size() > 1)
+        text.insert(text.size() - 1, ",...");
     if (text.size() > kShownCharacters) {
         std::size_t cut = kShownCharacters;
         while (cut > 0 && (text[cut] & 0xC0) == 0x80) --cut;
@@ -122,21 +131,28 @@ public:
     explicit InspectCommand(CLI::App& parent) {
         app = parent.add_subcommand("inspect",
                                     "Show the metadata and tensors of a GGUF file\n\n"
-                                    "Three tables: metadata, tensors with their shapes (fastest axis first) and types, and\n"
-                                    "how the bytes divide over the types. Nothing is loaded; a file of any size takes no time.");
+                                    "Three tables: metadata, tensors with their shapes (fastest "
+                                    "axis first) and types, and\n"
+                                    "how the bytes divide over the types. Nothing is loaded; a "
+                                    "file of any size takes no time.");
         app->add_option("FILE", positional_, "GGUF file; default: the bundled model");
         add_model_option(*app, model_);
-        app->add_flag("--json", json_, "Print one JSON object: file, version, metadata, tensors, types");
-        app->add_flag("--full", full_, "With --json: arrays of any length whole, such as a vocabulary");
+        app->add_flag("--json", json_,
+                      "Print one JSON object: file, version, metadata, tensors, types");
+        app->add_flag("--full", full_,
+                      "With --json: arrays of any length whole, such as a vocabulary");
         app->footer(
             "Examples:\n"
             "  unicorn inspect gemma-3-1b-it-q4_0.gguf\n"
             "  unicorn inspect --json model.gguf | jq '.types'\n"
-            "  unicorn inspect --json --full model.gguf | jq '.metadata[\"tokenizer.ggml.tokens\"].values[:20]'");
+            "  unicorn inspect --json --full model.gguf | jq "
+            "'.metadata[\"tokenizer.ggml.tokens\"].values[:20]'");
     }
 
     Result<int> run() override {
-        if (auto s = at_most_one({{!positional_.empty(), "FILE"}, {!model_.empty(), "--model"}}); !s) return forward(s);
+        if (auto s = at_most_one({{!positional_.empty(), "FILE"}, {!model_.empty(), "--model"}});
+            !s)
+            return forward(s);
         auto path = resolve_model(positional_.empty() ? model_ : positional_);
         if (!path) return forward(path);
         auto file = formats::Gguf::open(*path);
@@ -147,7 +163,8 @@ public:
             share.parameters += parameters(tensor);
             share.bytes += tensor.bytes.size();
         }
-        if (auto status = write_out(json_ ? as_json(*file) : as_tables(*file)); !status) return forward(status);
+        if (auto status = write_out(json_ ? as_json(*file) : as_tables(*file)); !status)
+            return forward(status);
         return kSuccess;
     }
 
@@ -158,7 +175,8 @@ private:
         out["version"] = file.version();
         out["metadata"] = Json::object();
         const std::size_t limit = full_ ? static_cast<std::size_t>(-1) : kShownElements;
-        for (const auto& entry : file.metadata()) out["metadata"][std::string(entry.key)] = json_value(entry, limit);
+        for (const auto& entry : file.metadata())
+            out["metadata"][std::string(entry.key)] = json_value(entry, limit);
         out["tensors"] = Json::array();
         std::uint64_t total = 0;
         for (const auto& tensor : file.tensors()) {
@@ -172,7 +190,9 @@ private:
         }
         out["types"] = Json::object();
         for (const auto& [name, share] : types_)
-            out["types"][name] = {{"tensors", share.tensors}, {"parameters", share.parameters}, {"bytes", share.bytes}};
+            out["types"][name] = {{"tensors", share.tensors},
+                                  {"parameters", share.parameters},
+                                  {"bytes", share.bytes}};
         out["parameters"] = total;
         out["tensor_bytes"] = file.tensor_bytes();
         return dump(out, 2) + "\n";
@@ -195,16 +215,19 @@ private:
                                fmt::format("{}", fmt::join(tensor.dims, " x ")),
                                human_bytes(static_cast<double>(tensor.bytes.size()))});
         }
-        std::vector<std::vector<std::string>> types{{"type", "tensors", "parameters", "size", "bits a weight"}};
+        std::vector<std::vector<std::string>> types{
+            {"type", "tensors", "parameters", "size", "bits a weight"}};
         for (const auto& [name, share] : types_) {
             const double n = static_cast<double>(std::max<std::uint64_t>(share.parameters, 1));
-            types.push_back({name, fmt::format("{}", share.tensors), fmt::format("{}", share.parameters),
+            types.push_back({name, fmt::format("{}", share.tensors),
+                             fmt::format("{}", share.parameters),
                              human_bytes(static_cast<double>(share.bytes)),
                              fmt::format("{:.2f}", static_cast<double>(share.bytes) * 8 / n)});
         }
         using enum Align;
-        return fmt::format("{}: GGUF v{}, {} tensors, {} parameters, {}\n\n{}\n{}\n{}", file.path(), file.version(),
-                           file.tensors().size(), total, human_bytes(static_cast<double>(file.tensor_bytes())),
+        return fmt::format("{}: GGUF v{}, {} tensors, {} parameters, {}\n\n{}\n{}\n{}", file.path(),
+                           file.version(), file.tensors().size(), total,
+                           human_bytes(static_cast<double>(file.tensor_bytes())),
                            aligned_table(metadata, {left, left, left}, colour),
                            aligned_table(tensors, {left, left, left, right}, colour),
                            aligned_table(types, {left, right, right, right, right}, colour));
@@ -217,6 +240,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_inspect(CLI::App& parent) { return std::make_unique<InspectCommand>(parent); }
+std::unique_ptr<Command> add_inspect(CLI::App& parent) {
+    return std::make_unique<InspectCommand>(parent);
+}
 
 }  // namespace unicorn::cli

@@ -70,18 +70,20 @@ LineEditor::LineEditor(std::string history_path) : state_(std::make_unique<State
     if (state_->edit == nullptr) return;
     EditLine* edit = state_->edit;
     ::el_set(edit, EL_CLIENTDATA, state_.get());
-    ::el_set(edit, EL_PROMPT, +[](EditLine* e) -> char* {
-        State* state = nullptr;
-        ::el_get(e, EL_CLIENTDATA, &state);
-        return state->prompt.data();
-    });
+    ::el_set(
+        edit, EL_PROMPT, +[](EditLine* e) -> char* {
+            State* state = nullptr;
+            ::el_get(e, EL_CLIENTDATA, &state);
+            return state->prompt.data();
+        });
     ::el_set(edit, EL_EDITOR, "emacs");
     ::el_set(edit, EL_GETCFN, read_character);
     HistEvent event;
     state_->history = ::history_init();
     ::history(state_->history, &event, H_SETSIZE, kHistoryLines);
     ::history(state_->history, &event, H_SETUNIQUE, 1);
-    if (!state_->history_path.empty()) ::history(state_->history, &event, H_LOAD, state_->history_path.c_str());
+    if (!state_->history_path.empty())
+        ::history(state_->history, &event, H_LOAD, state_->history_path.c_str());
     ::el_set(edit, EL_HIST, ::history, state_->history);
     ::el_source(edit, nullptr);
 }

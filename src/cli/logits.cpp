@@ -31,11 +31,13 @@ std::vector<Ranked> best(std::span<const float> logits, std::size_t count) {
     std::iota(ids.begin(), ids.end(), 0);
     const auto end = ids.begin() + static_cast<std::ptrdiff_t>(std::min(count, ids.size()));
     std::partial_sort(ids.begin(), end, ids.end(), [&](std::int32_t a, std::int32_t b) {
-        const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
+        const float x = logits[static_cast<std::size_t>(a)],
+                    y = logits[static_cast<std::size_t>(b)];
         return x > y || (x == y && a < b);
     });
     std::vector<Ranked> ranked;
-    for (auto it = ids.begin(); it != end; ++it) ranked.push_back({*it, logits[static_cast<std::size_t>(*it)]});
+    for (auto it = ids.begin(); it != end; ++it)
+        ranked.push_back({*it, logits[static_cast<std::size_t>(*it)]});
     return ranked;
 }
 
@@ -51,15 +53,20 @@ public:
         app = parent.add_subcommand(
             "logits",
             "Show the logits that follow a list of token ids\n\n"
-            "The ids are taken as they are: nothing is put in front of them. By default the ten best\n"
+            "The ids are taken as they are: nothing is put in front of them. By default the ten "
+            "best\n"
             "continuations of the last position are shown; --out writes all of its logits as\n"
             "little-endian f32, and --all those of every position, [positions, vocabulary].");
-        app->add_option("--tokens", tokens_, "Ids, separated by commas")->type_name("IDS")->required();
+        app->add_option("--tokens", tokens_, "Ids, separated by commas")
+            ->type_name("IDS")
+            ->required();
         add_model_option(*app, model_);
         app->add_option("--top", top_, "How many of the best to show (default 10)")->type_name("K");
         app->add_flag("--json", json_,
-                      "Print {\"n_vocab\": V, \"top\": [{\"id\", \"logit\"}...]};\nwith --all also \"positions\"");
-        app->add_option("--out", out_, "Write the logits to a file instead of a table")->type_name("FILE");
+                      "Print {\"n_vocab\": V, \"top\": [{\"id\", \"logit\"}...]};\nwith --all also "
+                      "\"positions\"");
+        app->add_option("--out", out_, "Write the logits to a file instead of a table")
+            ->type_name("FILE");
         app->add_flag("--all", all_, "Every position instead of the last one");
         add_engine_options(*app, engine_);
         app->footer(
@@ -78,7 +85,8 @@ public:
         std::vector<std::int32_t> ids;
         for (const std::int64_t number : *numbers) {
             if (number < 0 || static_cast<std::uint64_t>(number) >= (*engine)->config().n_vocab) {
-                return fail(ErrorCode::invalid_argument, "--tokens: id {} is outside the vocabulary of {}", number,
+                return fail(ErrorCode::invalid_argument,
+                            "--tokens: id {} is outside the vocabulary of {}", number,
                             (*engine)->config().n_vocab);
             }
             ids.push_back(static_cast<std::int32_t>(number));
@@ -105,7 +113,8 @@ public:
                 text += table(**engine, position, ranked);
             }
         };
-        const engine::Input input{&*sequence, ids, all_ ? engine::Logits::all : engine::Logits::last};
+        const engine::Input input{&*sequence, ids,
+                                  all_ ? engine::Logits::all : engine::Logits::last};
         const InterruptScope interrupt;
         auto status = (*engine)->evaluate({&input, 1}, take, InterruptScope::requested);
         if (!status && status.error().code == ErrorCode::cancelled) return kInterrupted;
@@ -126,13 +135,16 @@ public:
     }
 
 private:
-    std::string table(const engine::Engine& engine, std::size_t position, const std::vector<Ranked>& ranked) const {
+    std::string table(const engine::Engine& engine, std::size_t position,
+                      const std::vector<Ranked>& ranked) const {
         std::vector<std::vector<std::string>> rows{{"id", "logit", "piece"}};
         for (const auto& entry : ranked)
             rows.push_back({fmt::format("{}", entry.id), fmt::format("{:.4f}", entry.logit),
                             engine.tokenizer().piece(entry.id)});
-        const std::string heading = all_ ? fmt::format("{}position {}\n", position == 0 ? "" : "\n", position) : "";
-        return heading + aligned_table(rows, {Align::right, Align::right, Align::left}, colour_wanted(1));
+        const std::string heading =
+            all_ ? fmt::format("{}position {}\n", position == 0 ? "" : "\n", position) : "";
+        return heading +
+               aligned_table(rows, {Align::right, Align::right, Align::left}, colour_wanted(1));
     }
 
     std::string tokens_, model_, out_;
@@ -143,6 +155,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_logits(CLI::App& parent) { return std::make_unique<LogitsCommand>(parent); }
+std::unique_ptr<Command> add_logits(CLI::App& parent) {
+    return std::make_unique<LogitsCommand>(parent);
+}
 
 }  // namespace unicorn::cli

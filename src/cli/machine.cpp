@@ -51,9 +51,11 @@ ModelInfo model_info(const formats::Gguf& file) {
     for (const auto& [type, n] : bytes) order.emplace_back(n, type);
     std::sort(order.rbegin(), order.rend());
     for (const auto& [n, type] : order) {
-        const double share = 100 * static_cast<double>(n) / static_cast<double>(std::max<std::uint64_t>(file.tensor_bytes(), 1));
+        const double share = 100 * static_cast<double>(n) /
+                             static_cast<double>(std::max<std::uint64_t>(file.tensor_bytes(), 1));
         if (share < 0.5) continue;
-        info.types += fmt::format("{}{} {:.0f} %", info.types.empty() ? "" : ", ", tensor::name(type), share);
+        info.types +=
+            fmt::format("{}{} {:.0f} %", info.types.empty() ? "" : ", ", tensor::name(type), share);
     }
     return info;
 }

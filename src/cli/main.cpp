@@ -13,7 +13,8 @@ int main(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
         unicorn::cli::print_error("out of memory");
     } catch (const std::exception& error) {
-        // Libraries' exceptions are caught where they are called; what gets here is a mistake of ours.
+        // Libraries' exceptions are caught where they are called; what gets here is a mistake of
+        // ours.
         unicorn::cli::print_error(error.what());
     }
     return unicorn::cli::kFailure;

@@ -52,7 +52,8 @@ std::string option_entry(const OptionInfo& option) {
     if (option.positional()) {
         head = "\\fI" + troff(option.value) + "\\fR" + (option.repeats ? "..." : "");
     } else {
-        for (const auto& name : option.names) head += (head.empty() ? "\\fB" : ", \\fB") + troff(name) + "\\fR";
+        for (const auto& name : option.names)
+            head += (head.empty() ? "\\fB" : ", \\fB") + troff(name) + "\\fR";
         if (!option.value.empty()) head += " \\fI" + troff(option.value) + "\\fR";
     }
     return ".TP\n" + head + "\n" + troff(option.text) + "\n";
@@ -60,13 +61,15 @@ std::string option_entry(const OptionInfo& option) {
 
 }  // namespace
 
-std::string man_page(const CommandInfo& program, const CommandInfo& command, const std::string& version) {
+std::string man_page(const CommandInfo& program, const CommandInfo& command,
+                     const std::string& version) {
     const bool whole = command.name == program.name;
     const std::string title = whole ? program.name : program.name + "-" + command.name;
     std::string upper = title;
     std::transform(upper.begin(), upper.end(), upper.begin(),
                    [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-    std::string page = fmt::format(".TH \"{}\" 1 \"\" \"{} {}\" \"User commands\"\n", troff(upper), program.name, version);
+    std::string page = fmt::format(".TH \"{}\" 1 \"\" \"{} {}\" \"User commands\"\n", troff(upper),
+                                   program.name, version);
     page += fmt::format(".SH NAME\n{} \\- {}\n", troff(title), troff(command.summary));
     page += ".SH SYNOPSIS\n" + troff(command.usage()) + "\n";
     if (!command.details.empty()) page += ".SH DESCRIPTION\n" + body(command.details);
@@ -82,23 +85,23 @@ std::string man_page(const CommandInfo& program, const CommandInfo& command, con
     if (!command.examples.empty()) {
         const std::string heading = "Examples:\n";
         const bool has_heading = command.examples.starts_with(heading);
-        page += ".SH EXAMPLES\n" + body(has_heading ? command.examples.substr(heading.size()) : command.examples);
+        page += ".SH EXAMPLES\n" +
+                body(has_heading ? command.examples.substr(heading.size()) : command.examples);
     }
-    page += ".SH EXIT STATUS\n0 on success, 1 on failure, 2 when the command line makes no sense, 130 after Ctrl\\-C.\n";
+    page +=
+        ".SH EXIT STATUS\n0 on success, 1 on failure, 2 when the command line makes no sense, 130 "
+        "after Ctrl\\-C.\n";
     page +=
         ".SH ENVIRONMENT\n"
         ".TP\n\\fBUNICORN_MODEL\\fR\nThe model used when none is given.\n"
         ".TP\n\\fBUNICORN_ISA\\fR\nForces the form of the CPU kernels: scalar, avx2 or avx512.\n"
         ".TP\n\\fBNO_COLOR\\fR\nWhen set, nothing is coloured.\n";
-    page += ".SH SEE ALSO\n";
-    if (!whole) page += fmt::format("\\fB{}\\fR(1)\n", program.name);
-    bool first = whole;
-    for (const auto& child : program.commands) {
-        if (child.name == command.name) continue;
-        page += fmt::format("{}\\fB{}\\fR(1)", first ? "" : ", ", troff(program.name + "-" + child.name));
-        page += "\n";
-        first = false;
-    }
+    std::vector<std::string> others;
+    if (!whole) others.push_back(program.name);
+    for (const auto& child : program.commands)
+        if (child.name != command.name) others.push_back(program.name + "-" + child.name);
+    for (auto& other : others) other = "\\fB" + troff(other) + "\\fR(1)";
+    page += fmt::format(".SH SEE ALSO\n{}\n", fmt::join(others, ",\n"));
     return page;
 }
 

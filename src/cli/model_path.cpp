@@ -15,7 +15,8 @@ std::optional<std::string> first_model(const fs::path& folder) {
     std::error_code error;
     std::vector<std::string> models;
     for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-        if (it->path().extension() == ".gguf" && it->is_regular_file(error)) models.push_back(it->path());
+        if (it->path().extension() == ".gguf" && it->is_regular_file(error))
+            models.push_back(it->path());
     if (models.empty()) return std::nullopt;
     return *std::min_element(models.begin(), models.end());
 }
@@ -24,14 +25,16 @@ std::optional<std::string> first_model(const fs::path& folder) {
 
 Result<std::string> resolve_model(const std::string& given) {
     if (!given.empty()) return given;
-    if (const char* named = std::getenv("UNICORN_MODEL"); named != nullptr && *named != '\0') return named;
+    if (const char* named = std::getenv("UNICORN_MODEL"); named != nullptr && *named != '\0')
+        return named;
 
     std::error_code error;
     const fs::path program = fs::read_symlink("/proc/self/exe", error);
     const fs::path shared = program.parent_path().parent_path() / "share/unicorn/models";
     if (auto model = first_model(shared)) return *model;
 
-    return fail(ErrorCode::not_found, "no model given, and no *.gguf in {} (use -m FILE)", shared.string());
+    return fail(ErrorCode::not_found, "no model given, and no *.gguf in {} (use -m FILE)",
+                shared.string());
 }
 
 }  // namespace unicorn::cli

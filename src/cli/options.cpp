@@ -24,7 +24,8 @@ bool parse_number(std::string_view text, Number& value) {
 }  // namespace
 
 void add_model_option(CLI::App& app, std::string& path) {
-    app.add_option("-m,--model", path, "GGUF model; default: $UNICORN_MODEL, else the bundled model")
+    app.add_option("-m,--model", path,
+                   "GGUF model; default: $UNICORN_MODEL, else the bundled model")
         ->type_name("FILE");
 }
 
@@ -43,12 +44,14 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& val
 }
 
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
-    app.add_option("-t,--threads", options.threads, "CPU threads; default: one for each CPU allowed")
+    app.add_option("-t,--threads", options.threads,
+                   "CPU threads; default: one for each CPU allowed")
         ->type_name("N")
         ->group(kEngineGroup);
     if (with_context) {
         app.add_option("-c,--ctx", options.context,
-                       "Tokens that prompt and answer may take together;\ndefault: what the model allows, at most 4096")
+                       "Tokens that prompt and answer may take together;\ndefault: what the model "
+                       "allows, at most 4096")
             ->type_name("N")
             ->group(kEngineGroup);
     }
@@ -65,23 +68,30 @@ void SamplingOptions::add_to(CLI::App& app) {
         app.add_option(name, value, text)->type_name("N")->group(kSamplingGroup);
     };
     option("--temp", values.temperature,
-           fmt::format("Temperature; 0 always takes the most likely token (default {})", d.temperature));
-    count("--top-k", values.top_k, fmt::format("Keep the N most likely tokens; 0: all (default {})", d.top_k));
+           fmt::format("Temperature; 0 always takes the most likely token (default {})",
+                       d.temperature));
+    count("--top-k", values.top_k,
+          fmt::format("Keep the N most likely tokens; 0: all (default {})", d.top_k));
     option("--typical", values.typical_p,
-           fmt::format("Keep the X most typical of the probability; 1: off (default {})", d.typical_p));
+           fmt::format("Keep the X most typical of the probability; 1: off (default {})",
+                       d.typical_p));
     option("--top-p", values.top_p,
            fmt::format("Keep the likeliest tokens that make up X; 1: off (default {})", d.top_p));
-    option("--min-p", values.min_p,
-           fmt::format("Drop tokens below X times the likeliest one; 0: off (default {})", d.min_p));
+    option(
+        "--min-p", values.min_p,
+        fmt::format("Drop tokens below X times the likeliest one; 0: off (default {})", d.min_p));
     option("--repeat-penalty", values.repeat_penalty,
-           fmt::format("Divide the logits of recent tokens by X; 1: off (default {})", d.repeat_penalty));
+           fmt::format("Divide the logits of recent tokens by X; 1: off (default {})",
+                       d.repeat_penalty));
     option("--presence-penalty", values.presence_penalty,
            fmt::format("Lower the logits of recent tokens by X (default {})", d.presence_penalty));
-    option("--frequency-penalty", values.frequency_penalty,
-           fmt::format("The same, for each time that they occur (default {})", d.frequency_penalty));
+    option(
+        "--frequency-penalty", values.frequency_penalty,
+        fmt::format("The same, for each time that they occur (default {})", d.frequency_penalty));
     count("--repeat-last-n", values.penalty_last_n,
           fmt::format("Tokens that penalties look back on (default {})", d.penalty_last_n));
-    app.add_option("--logit-bias", logit_bias, "Add X to the logit of token ID; -inf bans it; repeatable")
+    app.add_option("--logit-bias", logit_bias,
+                   "Add X to the logit of token ID; -inf bans it; repeatable")
         ->type_name("ID=X")
         ->group(kSamplingGroup);
     app.add_option("--seed", seed, "Makes a run repeatable; default: a new one each time")
@@ -94,12 +104,14 @@ Result<engine::SamplerOptions> SamplingOptions::finish() const {
     for (const std::string& text : logit_bias) {
         const std::size_t sign = text.find('=');
         const std::string_view id_text = std::string_view(text).substr(0, sign);
-        const std::string_view bias_text =
-            sign == std::string::npos ? std::string_view() : std::string_view(text).substr(sign + 1);
+        const std::string_view bias_text = sign == std::string::npos
+                                               ? std::string_view()
+                                               : std::string_view(text).substr(sign + 1);
         std::int32_t id = 0;
         float bias = 0;
         if (!parse_number(id_text, id) || !parse_number(bias_text, bias))
-            return fail(ErrorCode::invalid_argument, "--logit-bias: '{}' is not of the form ID=X", text);
+            return fail(ErrorCode::invalid_argument, "--logit-bias: '{}' is not of the form ID=X",
+                        text);
         options.logit_bias[id] = bias;
     }
     if (seed) {
@@ -135,7 +147,8 @@ Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags) {
     const char* first = nullptr;
     for (const auto& [set, name] : flags) {
         if (!set) continue;
-        if (first != nullptr) return fail(ErrorCode::invalid_argument, "{} and {} exclude each other", first, name);
+        if (first != nullptr)
+            return fail(ErrorCode::invalid_argument, "{} and {} exclude each other", first, name);
         first = name;
     }
     return {};

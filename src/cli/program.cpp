@@ -28,8 +28,10 @@ int print(const std::string& text) {
 int report(const CLI::App& app, const CLI::ParseError& error) {
     const CLI::App* command = &app;
     while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
-    if (dynamic_cast<const CLI::CallForHelp*>(&error) != nullptr) return print(help_page(describe(*command)));
-    if (dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr) return print(std::string(error.what()) + "\n");
+    if (dynamic_cast<const CLI::CallForHelp*>(&error) != nullptr)
+        return print(help_page(describe(*command)));
+    if (dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr)
+        return print(std::string(error.what()) + "\n");
     const std::string name = command == &app ? "" : " " + command->get_name();
     print_error(fmt::format("{} (see unicorn{} --help)", error.what(), name));
     return kUsage;
@@ -38,11 +40,13 @@ int report(const CLI::App& app, const CLI::ParseError& error) {
 }  // namespace
 
 Program::Program()
-    : app_("Run Gemma 3 models on your own machine\n\n"
-           "Every command says more with --help: unicorn run --help. Where a model is left out, the\n"
-           "bundled one is used. Answers and tables go to standard output, everything else to\n"
-           "standard error.",
-           "unicorn") {
+    : app_(
+          "Run Gemma 3 models on your own machine\n\n"
+          "Every command says more with --help: unicorn run --help. Where a model is left out, "
+          "the\n"
+          "bundled one is used. Answers and tables go to standard output, everything else to\n"
+          "standard error.",
+          "unicorn") {
     app_.footer(
         "Examples:\n"
         "  unicorn run \"Tell me a story about a lighthouse\"\n"
@@ -54,8 +58,8 @@ Program::Program()
     app_.add_flag("--quiet", quiet_, "No progress bars or remarks, only results and errors");
     app_.require_subcommand(0, 1);
     app_.fallthrough();
-    for (const auto add : {add_run, add_chat, add_inspect, add_tokenize, add_logits, add_bench, add_synth,
-                           add_convert, add_completions, add_man_pages})
+    for (const auto add : {add_run, add_chat, add_inspect, add_tokenize, add_logits, add_bench,
+                           add_synth, add_convert, add_completions, add_man_pages})
         commands_.push_back(add(app_));
 }
 

@@ -6,7 +6,8 @@
 
 namespace unicorn::cli {
 
-std::vector<std::int32_t> raw_prompt(const engine::Engine& engine, std::string_view text, bool special) {
+std::vector<std::int32_t> raw_prompt(const engine::Engine& engine, std::string_view text,
+                                     bool special) {
     const text::Tokenizer& tokenizer = engine.tokenizer();
     return tokenizer.encode(text, {.add_bos = tokenizer.wants_bos(), .parse_control = special});
 }
@@ -14,7 +15,8 @@ std::vector<std::int32_t> raw_prompt(const engine::Engine& engine, std::string_v
 Result<const text::ChatTemplate*> need_chat_template(const engine::Engine& engine) {
     auto found = engine.chat_template();
     if (found && *found == nullptr) {
-        return fail(ErrorCode::unsupported, "{}: the model has no chat template (unicorn run --raw continues plain text)",
+        return fail(ErrorCode::unsupported,
+                    "{}: the model has no chat template (unicorn run --raw continues plain text)",
                     engine.file().path());
     }
     return found;
@@ -27,20 +29,23 @@ Result<std::vector<std::int32_t>> chat_prompt(const engine::Engine& engine,
     return (*chat_template)->encode(engine.tokenizer(), messages, true);
 }
 
-std::string stats_text(const engine::Engine& engine, const engine::Generation& g, std::uint64_t seed) {
+std::string stats_text(const engine::Engine& engine, const engine::Generation& g,
+                       std::uint64_t seed) {
     const engine::MemoryUse memory = engine.memory();
-    const std::string reused = g.reused_tokens > 0 ? fmt::format(", {} of them kept", g.reused_tokens) : "";
-    const double gb_per_s = static_cast<double>(engine.read_bytes_per_token(g.prompt_tokens + g.ids.size() / 2)) *
-                            g.tok_s() / 1e9;
+    const std::string reused =
+        g.reused_tokens > 0 ? fmt::format(", {} of them kept", g.reused_tokens) : "";
+    const double gb_per_s =
+        static_cast<double>(engine.read_bytes_per_token(g.prompt_tokens + g.ids.size() / 2)) *
+        g.tok_s() / 1e9;
     return fmt::format(
         "prompt  {} tokens{}, {:.2f} s, {:.1f} tok/s\n"
         "answer  {} tokens, {:.2f} s, {:.1f} tok/s, {:.1f} GB/s, ended by {}\n"
         "memory  weights {}, KV {}, workspace {}\n"
         "device  {}, seed {}\n",
-        g.prompt_tokens, reused, g.prompt_s, g.prompt_tok_s(), g.ids.size(), g.decode_s, g.tok_s(), gb_per_s,
-        engine::name(g.finish), human_bytes(static_cast<double>(memory.weight_bytes)),
-        human_bytes(static_cast<double>(memory.kv_bytes)), human_bytes(static_cast<double>(memory.workspace_bytes)),
-        engine.device_name(), seed);
+        g.prompt_tokens, reused, g.prompt_s, g.prompt_tok_s(), g.ids.size(), g.decode_s, g.tok_s(),
+        gb_per_s, engine::name(g.finish), human_bytes(static_cast<double>(memory.weight_bytes)),
+        human_bytes(static_cast<double>(memory.kv_bytes)),
+        human_bytes(static_cast<double>(memory.workspace_bytes)), engine.device_name(), seed);
 }
 
 }  // namespace unicorn::cli

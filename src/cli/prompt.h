@@ -14,7 +14,8 @@
 namespace unicorn::cli {
 
 /// Ids of plain text to be continued. `special`: control tokens in it are recognised.
-std::vector<std::int32_t> raw_prompt(const engine::Engine& engine, std::string_view text, bool special);
+std::vector<std::int32_t> raw_prompt(const engine::Engine& engine, std::string_view text,
+                                     bool special);
 
 /// The model's chat template, never nullptr. Errors: unsupported, when it has none or one that we
 /// do not know.
@@ -26,6 +27,7 @@ Result<std::vector<std::int32_t>> chat_prompt(const engine::Engine& engine,
                                               const std::vector<text::Message>& messages);
 
 /// The lines of --stats and /stats: prompt and answer with their speeds, memory, device.
-std::string stats_text(const engine::Engine& engine, const engine::Generation& generation, std::uint64_t seed);
+std::string stats_text(const engine::Engine& engine, const engine::Generation& generation,
+                       std::uint64_t seed);
 
 }  // namespace unicorn::cli

@@ -23,17 +23,22 @@ public:
         app = parent.add_subcommand(
             "run",
             "Answer one prompt\n\n"
-            "The answer goes to standard output as it is made. A model with a chat template gets the\n"
-            "prompt as the user's turn of a conversation; any other model continues it as plain text.\n"
-            "--chat and --raw choose one of the two. A prompt of - is read from standard input, less\n"
+            "The answer goes to standard output as it is made. A model with a chat template gets "
+            "the\n"
+            "prompt as the user's turn of a conversation; any other model continues it as plain "
+            "text.\n"
+            "--chat and --raw choose one of the two. A prompt of - is read from standard input, "
+            "less\n"
             "one newline at its end. Ctrl-C stops, keeps what there is, and exits with 130.");
         app->add_option("PROMPT", words_, "The prompt; - reads standard input");
         app->add_option("-p,--prompt", prompt_, "The same, as an option")->type_name("TEXT");
         add_model_option(*app, model_);
         app->add_option("-n,--tokens", generate_.max_tokens,
-                        "Tokens in the answer at most; default: until the model\nstops or the context is full")
+                        "Tokens in the answer at most; default: until the model\nstops or the "
+                        "context is full")
             ->type_name("N");
-        app->add_option("--system", system_, "System prompt, for models with a chat template")->type_name("TEXT");
+        app->add_option("--system", system_, "System prompt, for models with a chat template")
+            ->type_name("TEXT");
         app->add_flag("--chat", chat_, "Use the chat template");
         app->add_flag("--raw", raw_, "Continue the prompt as plain text");
         app->add_flag("--special", special_, "With --raw: recognise control tokens in the prompt");
@@ -42,7 +47,8 @@ public:
             ->allow_extra_args(false);
         app->add_flag("--ignore-eos", generate_.ignore_eos, "Never let the model end its answer");
         app->add_flag("--json", json_,
-                      "Print one JSON object at the end: text, prompt_tokens,\ntokens, ids, prompt_tok_s, tok_s");
+                      "Print one JSON object at the end: text, prompt_tokens,\ntokens, ids, "
+                      "prompt_tok_s, tok_s");
         app->add_flag("--stats", stats_, "Report speeds and memory on standard error");
         sampling_.add_to(*app);
         add_engine_options(*app, engine_);
@@ -50,16 +56,19 @@ public:
             "Examples:\n"
             "  unicorn run \"Tell me a story about a lighthouse\"\n"
             "  unicorn run --raw \"Once upon a time\" -n 100 --stats\n"
-            "  unicorn run --temp 0 \"Name three rivers\"             # the same answer every time\n"
+            "  unicorn run --temp 0 \"Name three rivers\"             # the same answer every "
+            "time\n"
             "  unicorn run --seed 7 --json \"A haiku, please\" | jq -r .text\n"
             "  unicorn run --system \"Answer in French\" - < question.txt");
     }
 
     Result<int> run() override {
         const bool has_option = app->count("--prompt") > 0;
-        if (auto s = at_most_one({{!words_.empty(), "PROMPT"}, {has_option, "--prompt"}}); !s) return forward(s);
+        if (auto s = at_most_one({{!words_.empty(), "PROMPT"}, {has_option, "--prompt"}}); !s)
+            return forward(s);
         if (auto s = at_most_one({{chat_, "--chat"}, {raw_, "--raw"}}); !s) return forward(s);
-        if (auto s = at_most_one({{!system_.empty(), "--system"}, {raw_, "--raw"}}); !s) return forward(s);
+        if (auto s = at_most_one({{!system_.empty(), "--system"}, {raw_, "--raw"}}); !s)
+            return forward(s);
         if (words_.empty() && !has_option) {
             return fail(ErrorCode::invalid_argument,
                         "no prompt: give one as an argument, with -p, or - to read standard input");
@@ -89,29 +98,35 @@ public:
             if (!json_) written = write_out(text);
             return written.has_value();
         };
-        auto answer = engine::generate(**engine, *sequence, *ids, *sampler, generate_, show, InterruptScope::requested);
+        auto answer = engine::generate(**engine, *sequence, *ids, *sampler, generate_, show,
+                                       InterruptScope::requested);
         if (!answer) return forward(answer);
         if (!written) return forward(written);
         if (auto status = write_out(ending(*answer)); !status) return forward(status);
         if (stats_) fmt::print(stderr, "{}", stats_text(**engine, *answer, sampler_options->seed));
         if (answer->finish == engine::FinishReason::context) {
-            note("unicorn: the answer ends here because the context of {} tokens is full (--ctx sets it)",
-                 (*engine)->options().context);
+            note(
+                "unicorn: the answer ends here because the context of {} tokens is full (--ctx "
+                "sets it)",
+                (*engine)->options().context);
         }
         return InterruptScope::requested() ? kInterrupted : kSuccess;
     }
 
 private:
-    Result<std::vector<std::int32_t>> prompt_ids(const engine::Engine& engine, const std::string& prompt) const {
+    Result<std::vector<std::int32_t>> prompt_ids(const engine::Engine& engine,
+                                                 const std::string& prompt) const {
         bool chat = chat_;
         if (!chat_ && !raw_) {
             auto offered = engine.chat_template();
             if (!offered)
-                return fail(offered.error().code, "{} (--raw continues plain text)", offered.error().message);
+                return fail(offered.error().code, "{} (--raw continues plain text)",
+                            offered.error().message);
             chat = *offered != nullptr;
         }
         if (!chat && !system_.empty())
-            return fail(ErrorCode::unsupported, "{}: --system needs a model with a chat template", engine.file().path());
+            return fail(ErrorCode::unsupported, "{}: --system needs a model with a chat template",
+                        engine.file().path());
         if (!chat) {
             auto ids = raw_prompt(engine, prompt, special_);
             if (ids.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");

@@ -17,22 +17,29 @@ namespace {
 class SynthCommand : public Command {
 public:
     explicit SynthCommand(CLI::App& parent) {
-        app = parent.add_subcommand(
-            "synth",
-            "Write a model of a given shape with random weights\n\n"
-            "For measuring: it has the size, layout and speed of the real model, and talks nonsense.\n"
-            "SHAPE is one of 270m, 1b, 4b, 12b and 27b; --config takes any other shape from a file with\n"
-            "the keys of Hugging Face's config.json. The weights are those of --seed, whatever the machine.");
+        app = parent.add_subcommand("synth",
+                                    "Write a model of a given shape with random weights\n\n"
+                                    "For measuring: it has the size, layout and speed of the real "
+                                    "model, and talks nonsense.\n"
+                                    "SHAPE is one of 270m, 1b, 4b, 12b and 27b; --config takes any "
+                                    "other shape from a file with\n"
+                                    "the keys of Hugging Face's config.json. The weights are those "
+                                    "of --seed, whatever the machine.");
         app->add_option("SHAPE", shape_, "270m, 1b, 4b, 12b or 27b; left out with --config");
         app->add_option("OUT", out_, "The GGUF file to write");
-        app->add_option("--type", type_, "Weight type of all matrices, such as q4_0 (the default), q8_0, bf16")
+        app->add_option("--type", type_,
+                        "Weight type of all matrices, such as q4_0 (the default), q8_0, bf16")
             ->type_name("T");
-        app->add_option("--recipe", recipe_, "Weight types by role, such as mixed: " + quant::recipe_names())
+        app->add_option("--recipe", recipe_, "Weight types by role: mixed, q4_k_m, or any one type")
             ->type_name("NAME");
-        app->add_option("--embedding", embedding_, "Weight type of the embedding instead of the recipe's")->type_name("T");
+        app->add_option("--embedding", embedding_,
+                        "Weight type of the embedding instead of the recipe's")
+            ->type_name("T");
         app->add_option("--config", config_, "Take the shape from this file")->type_name("FILE");
         app->add_option("--seed", options_.seed, "Seed of the weights (default 1)")->type_name("N");
-        app->add_option("-t,--threads", options_.n_threads, "Threads; default: one for each CPU allowed")->type_name("N");
+        app->add_option("-t,--threads", options_.n_threads,
+                        "Threads; default: one for each CPU allowed")
+            ->type_name("N");
         app->footer(
             "Examples:\n"
             "  unicorn synth 1b gemma-1b-shape.gguf --type q4_0\n"
@@ -42,45 +49,53 @@ public:
     }
 
     Result<int> run() override {
-        if (auto s = at_most_one({{!type_.empty(), "--type"}, {!recipe_.empty(), "--recipe"}}); !s) return forward(s);
+        if (auto s = at_most_one({{!type_.empty(), "--type"}, {!recipe_.empty(), "--recipe"}}); !s)
+            return forward(s);
         // With --config there is one argument, the output, and CLI11 has taken it for the first.
         if (!config_.empty() && out_.empty()) std::swap(shape_, out_);
         if (!config_.empty() && !shape_.empty())
             return fail(ErrorCode::invalid_argument, "SHAPE and --config exclude each other");
         if (config_.empty() && shape_.empty())
-            return fail(ErrorCode::invalid_argument, "no shape given: one of 270m, 1b, 4b, 12b, 27b, or --config FILE");
+            return fail(ErrorCode::invalid_argument,
+                        "no shape given: one of 270m, 1b, 4b, 12b, 27b, or --config FILE");
         if (out_.empty()) return fail(ErrorCode::invalid_argument, "no output file given");
 
         auto shape = config_.empty() ? quant::find_shape(shape_) : quant::read_shape(config_);
         if (!shape) return forward(shape);
-        auto recipe = quant::find_recipe(!recipe_.empty() ? recipe_ : !type_.empty() ? type_ : "q4_0");
+        auto recipe = quant::find_recipe(!recipe_.empty() ? recipe_
+                                         : !type_.empty() ? type_
+                                                          : "q4_0");
         if (!recipe) return forward(recipe);
         options_.shape = std::move(*shape);
         options_.recipe = *recipe;
         if (!embedding_.empty()) {
             options_.embedding = tensor::dtype_from_name(embedding_);
             if (!options_.embedding)
-                return fail(ErrorCode::invalid_argument, "--embedding: '{}' is no weight type", embedding_);
+                return fail(ErrorCode::invalid_argument, "--embedding: '{}' is no weight type",
+                            embedding_);
         }
         if (app->count("--threads") == 0) options_.n_threads = available_cpus();
-        if (options_.n_threads == 0) return fail(ErrorCode::invalid_argument, "--threads is 0, must be at least 1");
+        if (options_.n_threads == 0)
+            return fail(ErrorCode::invalid_argument, "--threads is 0, must be at least 1");
 
         std::optional<Progress> progress;
-        auto report = quant::write_synthetic_model(options_, out_, [&](std::uint64_t done, std::uint64_t total) {
-            if (!progress) progress.emplace("write", total, ProgressUnit::bytes);
-            progress->update(done);
-        });
+        auto report = quant::write_synthetic_model(
+            options_, out_, [&](std::uint64_t done, std::uint64_t total) {
+                if (!progress) progress.emplace("write", total, ProgressUnit::bytes);
+                progress->update(done);
+            });
         progress.reset();
         if (!report) return forward(report);
         for (const auto& fallback : report->fallbacks) {
-            note("{} matrices of {} columns are {}: {} does not fit", fallback.n_matrices, fallback.cols,
-                 tensor::name(fallback.used), tensor::name(fallback.wanted));
+            note("{} matrices of {} columns are {}: {} does not fit", fallback.n_matrices,
+                 fallback.cols, tensor::name(fallback.used), tensor::name(fallback.wanted));
         }
         std::string shares;
         for (const auto& share : report->shares)
-            shares += fmt::format(", {} {}", tensor::name(share.type), human_bytes(static_cast<double>(share.bytes)));
-        note("{}: {} parameters, {}{}", out_, report->n_weights, human_bytes(static_cast<double>(report->tensor_bytes)),
-             shares);
+            shares += fmt::format(", {} {}", tensor::name(share.type),
+                                  human_bytes(static_cast<double>(share.bytes)));
+        note("{}: {} parameters, {}{}", out_, report->n_weights,
+             human_bytes(static_cast<double>(report->tensor_bytes)), shares);
         return kSuccess;
     }
 
@@ -91,6 +106,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_synth(CLI::App& parent) { return std::make_unique<SynthCommand>(parent); }
+std::unique_ptr<Command> add_synth(CLI::App& parent) {
+    return std::make_unique<SynthCommand>(parent);
+}
 
 }  // namespace unicorn::cli

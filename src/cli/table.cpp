@@ -12,11 +12,12 @@ std::size_t width_of(const std::string& text) {
 
 }  // namespace
 
-std::string aligned_table(const std::vector<std::vector<std::string>>& rows, const std::vector<Align>& columns,
-                          bool colour) {
+std::string aligned_table(const std::vector<std::vector<std::string>>& rows,
+                          const std::vector<Align>& columns, bool colour) {
     std::vector<std::size_t> widths(columns.size(), 0);
     for (const auto& row : rows)
-        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
+        for (std::size_t i = 0; i < row.size(); ++i)
+            widths[i] = std::max(widths[i], width_of(row[i]));
     std::string out;
     for (const auto& row : rows) {
         std::string line;

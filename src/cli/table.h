@@ -10,7 +10,7 @@ enum class Align { left, right };
 
 /// Columns are as wide as their widest cell; the first row is the heading, in bold where `colour`.
 /// Widths count bytes, but for UTF-8's continuation bytes.
-std::string aligned_table(const std::vector<std::vector<std::string>>& rows, const std::vector<Align>& columns,
-                          bool colour);
+std::string aligned_table(const std::vector<std::vector<std::string>>& rows,
+                          const std::vector<Align>& columns, bool colour);
 
 }  // namespace unicorn::cli

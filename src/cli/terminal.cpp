@@ -35,7 +35,8 @@ void prepare_standard_streams() {
     ::signal(SIGPIPE, SIG_IGN);
     for (int fd = 0; fd <= 2; ++fd) {
         if (::fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
-        // Opened the wrong way round on purpose, so that using it is an error, as it would have been.
+        // Opened the wrong way round on purpose, so that using it is an error, as it would have
+        // been.
         const int opened = ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
         if (opened != fd) ::_exit(1);
     }
@@ -106,7 +107,8 @@ Result<std::string> read_standard_input(std::size_t max_bytes) {
         if (n < 0) return fail(ErrorCode::io, "standard input: {}", std::strerror(errno));
         text.append(buffer, static_cast<std::size_t>(n));
         if (text.size() > max_bytes)
-            return fail(ErrorCode::invalid_argument, "standard input is longer than {} bytes", max_bytes);
+            return fail(ErrorCode::invalid_argument, "standard input is longer than {} bytes",
+                        max_bytes);
     }
 }
 

@@ -24,15 +24,20 @@ public:
         app = parent.add_subcommand(
             "tokenize",
             "Turn text into token ids, or ids into text\n\n"
-            "The ids go to standard output in one line. Only the vocabulary of the file is used, so a\n"
+            "The ids go to standard output in one line. Only the vocabulary of the file is used, "
+            "so a\n"
             "GGUF without weights serves too. Text is taken as it is: control tokens such as\n"
             "<end_of_turn> count as text unless --special is given.");
-        app->add_option("TEXT", words_, "The text, or with --decode the ids; - reads standard input");
+        app->add_option("TEXT", words_,
+                        "The text, or with --decode the ids; - reads standard input");
         add_model_option(*app, model_);
-        app->add_flag("--json", json_, "Print {\"ids\": [...], \"pieces\": [...]}; with --decode {\"text\": ...}");
+        app->add_flag("--json", json_,
+                      "Print {\"ids\": [...], \"pieces\": [...]}; with --decode {\"text\": ...}");
         app->add_flag("--no-bos", no_bos_, "Do not put the beginning-of-text token in front");
-        app->add_flag("--special", special_, "Recognise control tokens in the text; show them when decoding");
-        app->add_flag("--decode", decode_, "The way back: ids, separated by spaces or commas, to text");
+        app->add_flag("--special", special_,
+                      "Recognise control tokens in the text; show them when decoding");
+        app->add_flag("--decode", decode_,
+                      "The way back: ids, separated by spaces or commas, to text");
         app->footer(
             "Examples:\n"
             "  unicorn tokenize \"Hello, world\"\n"
@@ -43,7 +48,8 @@ public:
 
     Result<int> run() override {
         if (words_.empty())
-            return fail(ErrorCode::invalid_argument, "no {} given; - reads standard input", decode_ ? "ids" : "text");
+            return fail(ErrorCode::invalid_argument, "no {} given; - reads standard input",
+                        decode_ ? "ids" : "text");
         auto path = resolve_model(model_);
         if (!path) return forward(path);
         auto file = formats::Gguf::open(*path);
@@ -77,14 +83,16 @@ private:
         return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     }
 
-    // Without --json the bytes come as they are; only a terminal gets a newline that the ids do not hold.
+    // Without --json the bytes come as they are; only a terminal gets a newline that the ids do not
+    // hold.
     Result<std::string> decode(const text::Tokenizer& tokenizer, const std::string& input) const {
         auto numbers = parse_list(input, "ids");
         if (!numbers) return forward(numbers);
         std::vector<std::int32_t> ids;
         for (const std::int64_t number : *numbers) {
             if (number < 0 || static_cast<std::uint64_t>(number) >= tokenizer.size()) {
-                return fail(ErrorCode::invalid_argument, "id {} is outside the vocabulary of {} pieces", number,
+                return fail(ErrorCode::invalid_argument,
+                            "id {} is outside the vocabulary of {} pieces", number,
                             tokenizer.size());
             }
             ids.push_back(static_cast<std::int32_t>(number));
@@ -103,6 +111,8 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Command> add_tokenize(CLI::App& parent) { return std::make_unique<TokenizeCommand>(parent); }
+std::unique_ptr<Command> add_tokenize(CLI::App& parent) {
+    return std::make_unique<TokenizeCommand>(parent);
+}
 
 }  // namespace unicorn::cli

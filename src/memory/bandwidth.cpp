@@ -35,8 +35,11 @@ std::uint64_t read(const std::uint64_t* words, std::size_t n) {
 void ReadBandwidth::Free::operator()(void* p) const noexcept { std::free(p); }
 
 ReadBandwidth::ReadBandwidth(ThreadPool& pool, std::size_t bytes)
-    : pool_(pool), n_words_(std::max<std::size_t>(bytes == 0 ? default_bytes() : bytes, kAlignment) / kAlignment * kGrain) {
-    words_.reset(static_cast<std::uint64_t*>(std::aligned_alloc(kAlignment, n_words_ * sizeof(std::uint64_t))));
+    : pool_(pool),
+      n_words_(std::max<std::size_t>(bytes == 0 ? default_bytes() : bytes, kAlignment) /
+               kAlignment * kGrain) {
+    words_.reset(static_cast<std::uint64_t*>(
+        std::aligned_alloc(kAlignment, n_words_ * sizeof(std::uint64_t))));
     if (words_ == nullptr) throw std::bad_alloc();
     sums_.resize(pool.size());
     pool_.run([&](Team& team) {
@@ -53,7 +56,8 @@ double ReadBandwidth::measure_gb_per_s(int passes) {
         pool_.run([&](Team& team) {
             const Range part = team.split(n_words_, kGrain);
             const std::uint64_t sum = read(words_.get() + part.begin, part.size());
-            std::atomic_ref<std::uint64_t>(sums_[team.index()]).store(sum, std::memory_order_relaxed);
+            std::atomic_ref<std::uint64_t>(sums_[team.index()])
+                .store(sum, std::memory_order_relaxed);
         });
         const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
         best_s = std::min(best_s, elapsed.count());

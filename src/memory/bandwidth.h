@@ -31,7 +31,7 @@ private:
     ThreadPool& pool_;
     std::size_t n_words_;
     std::unique_ptr<std::uint64_t[], Free> words_;  // left untouched until its thread comes
-    std::vector<std::uint64_t> sums_;               // one a thread, so that the reads are not optimised away
+    std::vector<std::uint64_t> sums_;  // one a thread, so that the reads are not optimised away
 };
 
 }  // namespace unicorn::memory

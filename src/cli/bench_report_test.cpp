@@ -1,0 +1,80 @@
+#include "cli/bench_report.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace unicorn::cli {
+namespace {
+
+BenchReport report() {
+    BenchReport r;
+    r.machine = {.cpu = "A \"CPU\", fast",
+                 .cpus = 4,
+                 .memory_bytes = 1000,
+                 .os = "Linux 1",
+                 .compiler = "gcc 1"};
+    r.model = {.name = "model", .file_bytes = 2000, .parameters = 3000, .types = "q4_0 100 %"};
+    r.device = "cpu, 2 threads, scalar";
+    r.threads = 2;
+    r.isa = "scalar";
+    r.rows.push_back({.test = "pp512",
+                      .tok_s = {100, 300, 200},
+                      .read_gb_s = {40, 40, 40},
+                      .bytes_per_token = 1e7});
+    r.rows.push_back(
+        {.test = "tg128@d4096", .tok_s = {10, 20}, .read_gb_s = {30, 50}, .bytes_per_token = 2e9});
+    return r;
+}
+
+TEST(Median, IsTheMiddleOrTheMeanOfTheTwo) {
+    EXPECT_EQ(median({3}), 3);
+    EXPECT_EQ(median({5, 1, 3}), 3);
+    EXPECT_EQ(median({4, 1, 3, 2}), 2.5);
+}
+
+TEST(BenchReport, JsonHasTheAgreedShape) {
+    const auto json = nlohmann::json::parse(format_report(report(), "json", false));
+    EXPECT_EQ(json["machine"]["cpu"], "A \"CPU\", fast");
+    EXPECT_EQ(json["machine"]["threads"], 2);
+    EXPECT_EQ(json["machine"]["read_gb_s"], 40);
+    EXPECT_EQ(json["model"]["parameters"], 3000);
+    ASSERT_EQ(json["rows"].size(), 2u);
+    EXPECT_EQ(json["rows"][0]["test"], "pp512");
+    EXPECT_EQ(json["rows"][0]["tok_s"],
+              (nlohmann::json{{"median", 200}, {"min", 100}, {"max", 300}}));
+    EXPECT_DOUBLE_EQ(json["rows"][0]["gb_s"].get<double>(), 2);
+    EXPECT_DOUBLE_EQ(json["rows"][1]["gb_s"].get<double>(), 30);
+    EXPECT_DOUBLE_EQ(json["rows"][1]["bandwidth_share"].get<double>(), 0.75);
+}
+
+TEST(BenchReport, CsvQuotesText) {
+    EXPECT_EQ(format_report(report(), "csv", false),
+              "cpu,threads,isa,model,parameters,types,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
+              "bandwidth_share\n"
+              "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
+              "%\",pp512,200.000,100.000,300.000,2.000,0.0500\n"
+              "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
+              "%\",tg128@d4096,15.000,10.000,20.000,30.000,"
+              "0.7500\n");
+}
+
+TEST(BenchReport, TableAndMarkdownShowTheSameRows) {
+    const std::string heading =
+        "model, 3000 parameters, 2.00 kB (q4_0 100 %)\n"
+        "A \"CPU\", fast, cpu, 2 threads, scalar; Linux 1; gcc 1; plain reads 40.0 GB/s\n\n";
+    EXPECT_EQ(format_report(report(), "md", false),
+              heading +
+                  "| test | tok/s | min | max | GB/s | of bandwidth |\n"
+                  "|---|---:|---:|---:|---:|---:|\n"
+                  "| pp512 | 200.00 | 100.00 | 300.00 | 2.00 | 5 % |\n"
+                  "| tg128@d4096 | 15.00 | 10.00 | 20.00 | 30.00 | 75 % |\n");
+    EXPECT_EQ(format_report(report(), "table", false),
+              heading +
+                  "test          tok/s     min     max   GB/s  of bandwidth\n"
+                  "pp512        200.00  100.00  300.00   2.00           5 %\n"
+                  "tg128@d4096   15.00   10.00   20.00  30.00          75 %\n");
+}
+
+}  // namespace
+}  // namespace unicorn::cli
