@@ -22,13 +22,16 @@ inline constexpr std::string_view kSlidingWindow = "gemma3.attention.sliding_win
 
 // Keys with a default: base 1e6, no scaling.
 inline constexpr std::string_view kRopeBase = "gemma3.rope.freq_base";
-inline constexpr std::string_view kRopeScalingType = "gemma3.rope.scaling.type";      // "linear", "none"
-inline constexpr std::string_view kRopeScalingFactor = "gemma3.rope.scaling.factor";  // global layers
+inline constexpr std::string_view kRopeScalingType =
+    "gemma3.rope.scaling.type";  // "linear", "none"
+inline constexpr std::string_view kRopeScalingFactor =
+    "gemma3.rope.scaling.factor";  // global layers
 
 // What llama.cpp derives from the model's size instead of reading. We write them only where they
 // differ from what it would derive, and read them when they are there.
-inline constexpr std::string_view kRopeBaseLocal = "gemma3.rope.freq_base_swa";               // 1e4
-inline constexpr std::string_view kSlidingWindowPattern = "gemma3.attention.sliding_window_pattern";  // 6
+inline constexpr std::string_view kRopeBaseLocal = "gemma3.rope.freq_base_swa";  // 1e4
+inline constexpr std::string_view kSlidingWindowPattern =
+    "gemma3.attention.sliding_window_pattern";  // 6
 inline constexpr std::string_view kQueryPreAttnScalar = "gemma3.attention.query_pre_attn_scalar";
 
 /// The published 27B is the one size whose query_pre_attn_scalar is D / H and not head_dim; GGUF

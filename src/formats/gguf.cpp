@@ -117,7 +117,8 @@ private:
     template <typename T>
     Result<T> read(std::string_view what) {
         if (remaining() < sizeof(T)) {
-            return bad("{} needs {} bytes, but the file ends after {} more", what, sizeof(T), remaining());
+            return bad("{} needs {} bytes, but the file ends after {} more", what, sizeof(T),
+                       remaining());
         }
         const T value = load<T>(bytes_.data() + at_);
         at_ += sizeof(T);
@@ -130,7 +131,8 @@ private:
         if (!length) return tl::unexpected<Error>(length.error());
         if (*length > max_bytes) {
             at_ -= sizeof(std::uint64_t);
-            return bad("{} has a length of {} bytes, expected at most {}", what, *length, max_bytes);
+            return bad("{} has a length of {} bytes, expected at most {}", what, *length,
+                       max_bytes);
         }
         if (*length > remaining()) {
             at_ -= sizeof(std::uint64_t);
@@ -155,8 +157,8 @@ private:
         version = *read<std::uint32_t>("version");
         if (version != 2 && version != 3) {
             const bool swapped = version == 0x02000000u || version == 0x03000000u;
-            return fail(ErrorCode::unsupported, "{}: byte 4: GGUF version {}, expected 2 or 3{}", path_,
-                        version, swapped ? " (the file is big-endian)" : "");
+            return fail(ErrorCode::unsupported, "{}: byte 4: GGUF version {}, expected 2 or 3{}",
+                        path_, version, swapped ? " (the file is big-endian)" : "");
         }
         n_tensors_ = *read<std::uint64_t>("tensor count");
         n_keys_ = *read<std::uint64_t>("key count");
@@ -205,7 +207,8 @@ private:
         } else {
             const std::uint64_t size = min_bytes(*type);
             if (remaining() < size) {
-                return bad("{} needs {} bytes, but the file ends after {} more", what, size, remaining());
+                return bad("{} needs {} bytes, but the file ends after {} more", what, size,
+                           remaining());
             }
             if (*type == GgufType::boolean && load<std::uint8_t>(bytes_.data() + at_) > 1) {
                 return bad("{} is the boolean {}, expected 0 or 1", what,
@@ -222,13 +225,13 @@ private:
     }
 
     Result<GgufArray> read_array(const std::string& what, int depth) {
-        if (depth == kMaxArrayDepth) return bad("{} nests arrays deeper than {}", what, kMaxArrayDepth);
+        if (depth == kMaxArrayDepth)
+            return bad("{} nests arrays deeper than {}", what, kMaxArrayDepth);
         auto type = read_type(what + " (elements)");
         if (!type) return forward(type);
         auto count = read<std::uint64_t>(what + " (count)");
         if (!count) return forward(count);
-        const std::uint64_t room =
-            std::min(remaining(), kMaxMetadataBytes) / min_bytes(*type);
+        const std::uint64_t room = std::min(remaining(), kMaxMetadataBytes) / min_bytes(*type);
         if (*count > room) {
             at_ -= sizeof(std::uint64_t);
             return bad("{} is an array of {} x {}, but there is room for {} at most", what, *count,
@@ -245,7 +248,8 @@ private:
             if (*type == GgufType::boolean) {
                 for (std::uint64_t i = 0; i < *count; ++i) {
                     const auto value = load<std::uint8_t>(bytes_.data() + at_ + i);
-                    if (value > 1) return bad("{}[{}] is the boolean {}, expected 0 or 1", what, i, value);
+                    if (value > 1)
+                        return bad("{}[{}] is the boolean {}, expected 0 or 1", what, i, value);
                 }
             }
             at_ += *count * min_bytes(*type);
@@ -259,7 +263,8 @@ private:
             if (remaining() >= 8) {
                 const auto length = load<std::uint64_t>(bytes_.data() + at_);
                 if (length <= remaining() - 8) {
-                    const std::string_view text(reinterpret_cast<const char*>(bytes_.data() + at_ + 8), length);
+                    const std::string_view text(
+                        reinterpret_cast<const char*>(bytes_.data() + at_ + 8), length);
                     if (valid_utf8(text)) {
                         at_ += 8 + length;
                         continue;
@@ -310,8 +315,9 @@ private:
         if (!type_id) return forward(type_id);
         const auto type = tensor::dtype_from_id(*type_id);
         if (!type) {
-            return fail(ErrorCode::unsupported, "{}: byte {}: {} has tensor type {}, which is not supported",
-                        path_, at_ - 4, what, *type_id);
+            return fail(ErrorCode::unsupported,
+                        "{}: byte {}: {} has tensor type {}, which is not supported", path_,
+                        at_ - 4, what, *type_id);
         }
         tensor.type = *type;
         auto offset = read<std::uint64_t>(what);
@@ -331,7 +337,9 @@ private:
         for (std::size_t d = 1; d < tensor.dims.size(); ++d) {
             overflow = overflow || __builtin_mul_overflow(size, tensor.dims[d], &size);
         }
-        if (overflow) return bad("{} has dimensions [{}], whose size overflows", what, fmt::join(tensor.dims, ", "));
+        if (overflow)
+            return bad("{} has dimensions [{}], whose size overflows", what,
+                       fmt::join(tensor.dims, ", "));
         sizes_.push_back(size);
         tensors.push_back(std::move(tensor));
         return {};
@@ -345,14 +353,16 @@ private:
         for (std::size_t i = 0; i < tensors.size(); ++i) {
             GgufTensor& tensor = tensors[i];
             if (offsets_[i] % alignment_ != 0) {
-                return fail(ErrorCode::invalid_file, "{}: tensor {} is misaligned: offset {}, alignment {}",
-                            path_, shown(tensor.name), offsets_[i], alignment_);
+                return fail(ErrorCode::invalid_file,
+                            "{}: tensor {} is misaligned: offset {}, alignment {}", path_,
+                            shown(tensor.name), offsets_[i], alignment_);
             }
             if (offsets_[i] > room || sizes_[i] > room - offsets_[i]) {
-                return fail(ErrorCode::invalid_file,
-                            "{}: tensor {} ends past the end of the file: offset {} + {} bytes, but the "
-                            "data section has {} (from byte {} of {})",
-                            path_, shown(tensor.name), offsets_[i], sizes_[i], room, data, bytes_.size());
+                return fail(
+                    ErrorCode::invalid_file,
+                    "{}: tensor {} ends past the end of the file: offset {} + {} bytes, but the "
+                    "data section has {} (from byte {} of {})",
+                    path_, shown(tensor.name), offsets_[i], sizes_[i], room, data, bytes_.size());
             }
             tensor.bytes = bytes_.subspan(data + offsets_[i], sizes_[i]);
         }
@@ -364,9 +374,9 @@ private:
             const std::size_t b = order[k];
             if (offsets_[a] + sizes_[a] > offsets_[b]) {
                 return fail(ErrorCode::invalid_file,
-                            "{}: tensors {} (offset {}, {} bytes) and {} (offset {}) overlap", path_,
-                            shown(tensors[a].name), offsets_[a], sizes_[a], shown(tensors[b].name),
-                            offsets_[b]);
+                            "{}: tensors {} (offset {}, {} bytes) and {} (offset {}) overlap",
+                            path_, shown(tensors[a].name), offsets_[a], sizes_[a],
+                            shown(tensors[b].name), offsets_[b]);
             }
         }
         return {};
@@ -389,7 +399,8 @@ struct SplitKeys {
     std::optional<std::uint64_t> tensors;
 };
 
-Result<std::optional<std::uint64_t>> split_key(const std::string& path, std::span<const GgufEntry> metadata,
+Result<std::optional<std::uint64_t>> split_key(const std::string& path,
+                                               std::span<const GgufEntry> metadata,
                                                std::string_view key) {
     for (const GgufEntry& entry : metadata) {
         if (entry.key != key) continue;
@@ -415,8 +426,8 @@ Result<SplitKeys> read_split_keys(const std::string& path, std::span<const GgufE
     keys.tensors = *tensors;
     if (keys.count == 0) keys.count = 1;  // written so for a model that was not split
     if (keys.count > kMaxSplits || keys.no >= keys.count) {
-        return fail(ErrorCode::invalid_file, "{}: key 'split.no' is {} and 'split.count' is {}", path,
-                    keys.no, keys.count);
+        return fail(ErrorCode::invalid_file, "{}: key 'split.no' is {} and 'split.count' is {}",
+                    path, keys.no, keys.count);
     }
     return keys;
 }
@@ -455,45 +466,51 @@ Result<Gguf> Gguf::open(const std::string& path) {
         if (!keys) return forward(keys);
         if (part == 0) {
             split = *keys;
-            const std::string suffix = fmt::format("-{:05}-of-{:05}.gguf", split.no + 1, split.count);
+            const std::string suffix =
+                fmt::format("-{:05}-of-{:05}.gguf", split.no + 1, split.count);
             if (split.no != 0) {
                 return fail(ErrorCode::invalid_file,
                             "{}: part {} of {} of a split model; open the first part instead", path,
                             split.no + 1, split.count);
             }
             if (split.count > 1 && !path.ends_with(suffix)) {
-                return fail(ErrorCode::invalid_file,
-                            "{}: the first part of a split model, expected a name that ends in '{}'", path,
-                            suffix);
+                return fail(
+                    ErrorCode::invalid_file,
+                    "{}: the first part of a split model, expected a name that ends in '{}'", path,
+                    suffix);
             }
             if (split.count > 1) prefix = path.substr(0, path.size() - suffix.size());
             state->version = parser.version;
             state->metadata = std::move(parser.metadata);
         } else if (keys->no != part || keys->count != split.count) {
-            return fail(ErrorCode::invalid_file, "{}: says it is part {} of {}, expected part {} of {}",
-                        part_path, keys->no + 1, keys->count, part + 1, split.count);
+            return fail(ErrorCode::invalid_file,
+                        "{}: says it is part {} of {}, expected part {} of {}", part_path,
+                        keys->no + 1, keys->count, part + 1, split.count);
         }
         for (GgufTensor& tensor : parser.tensors) {
             tensor.file = part;
             state->tensor_bytes += tensor.bytes.size();
             if (!state->names.emplace(tensor.name, state->tensors.size()).second) {
-                return fail(ErrorCode::invalid_file, "{}: duplicate tensor {}", part_path, shown(tensor.name));
+                return fail(ErrorCode::invalid_file, "{}: duplicate tensor {}", part_path,
+                            shown(tensor.name));
             }
             state->tensors.push_back(std::move(tensor));
         }
         if (state->tensors.size() > kMaxTensors) {
-            return fail(ErrorCode::invalid_file, "{}: {} tensors up to here, expected at most {}", part_path,
-                        state->tensors.size(), kMaxTensors);
+            return fail(ErrorCode::invalid_file, "{}: {} tensors up to here, expected at most {}",
+                        part_path, state->tensors.size(), kMaxTensors);
         }
     }
     for (std::size_t i = 0; i < state->metadata.size(); ++i) {
         if (!state->keys.emplace(state->metadata[i].key, i).second) {
-            return fail(ErrorCode::invalid_file, "{}: duplicate key {}", path, shown(state->metadata[i].key));
+            return fail(ErrorCode::invalid_file, "{}: duplicate key {}", path,
+                        shown(state->metadata[i].key));
         }
     }
     if (split.count > 1 && split.tensors && *split.tensors != state->tensors.size()) {
-        return fail(ErrorCode::invalid_file, "{}: key 'split.tensors.count' is {}, but the {} parts hold {} tensors",
-                    path, *split.tensors, split.count, state->tensors.size());
+        return fail(ErrorCode::invalid_file,
+                    "{}: key 'split.tensors.count' is {}, but the {} parts hold {} tensors", path,
+                    *split.tensors, split.count, state->tensors.size());
     }
     return Gguf(std::move(state));
 }
@@ -517,17 +534,20 @@ const GgufTensor* Gguf::find_tensor(std::string_view name) const {
 
 namespace {
 
-tl::unexpected<Error> wrong_type(const Gguf& gguf, const GgufEntry& entry, std::string_view expected) {
+tl::unexpected<Error> wrong_type(const Gguf& gguf, const GgufEntry& entry,
+                                 std::string_view expected) {
     std::string type(type_name(entry.type));
     if (const auto* array = std::get_if<GgufArray>(&entry.value)) {
         type = fmt::format("array of {}", type_name(array->element));
     }
-    return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected {}", gguf.path(), shown(entry.key), type, expected);
+    return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected {}", gguf.path(),
+                shown(entry.key), type, expected);
 }
 
 Result<const GgufEntry*> required(const Gguf& gguf, std::string_view key) {
     const GgufEntry* entry = gguf.find(key);
-    if (entry == nullptr) return fail(ErrorCode::invalid_file, "{}: key {} is missing", gguf.path(), shown(key));
+    if (entry == nullptr)
+        return fail(ErrorCode::invalid_file, "{}: key {} is missing", gguf.path(), shown(key));
     return entry;
 }
 
@@ -549,7 +569,8 @@ Result<std::uint64_t> Gguf::get_uint(std::string_view key) const {
     if (const auto* u = std::get_if<std::uint64_t>(&(*entry)->value)) return *u;
     if (const auto* i = std::get_if<std::int64_t>(&(*entry)->value)) {
         if (*i >= 0) return static_cast<std::uint64_t>(*i);
-        return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected 0 or more", path(), shown(key), *i);
+        return fail(ErrorCode::invalid_file, "{}: key {} is {}, expected 0 or more", path(),
+                    shown(key), *i);
     }
     return wrong_type(*this, **entry, "an integer");
 }
@@ -559,7 +580,8 @@ Result<double> Gguf::get_float(std::string_view key) const {
     if (!entry) return forward(entry);
     const GgufValue& value = (*entry)->value;
     if (const auto* d = std::get_if<double>(&value)) {
-        if (!std::isfinite(*d)) return fail(ErrorCode::invalid_file, "{}: key {} is {}", path(), shown(key), *d);
+        if (!std::isfinite(*d))
+            return fail(ErrorCode::invalid_file, "{}: key {} is {}", path(), shown(key), *d);
         return *d;
     }
     if (const auto* u = std::get_if<std::uint64_t>(&value)) return static_cast<double>(*u);
@@ -604,7 +626,8 @@ Result<std::vector<float>> Gguf::get_floats(std::string_view key) const {
     std::vector<float> values(array->count);
     const std::uint64_t size = min_bytes(array->element);
     for (std::uint64_t i = 0; i < array->count; ++i) {
-        values[i] = static_cast<float>(std::get<double>(load_scalar(array->element, array->bytes.data() + i * size)));
+        values[i] = static_cast<float>(
+            std::get<double>(load_scalar(array->element, array->bytes.data() + i * size)));
     }
     return values;
 }
@@ -620,7 +643,8 @@ Result<std::vector<std::int64_t>> Gguf::get_ints(std::string_view key) const {
         const GgufValue value = load_scalar(array->element, array->bytes.data() + i * size);
         if (const auto* u = std::get_if<std::uint64_t>(&value)) {
             if (*u > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
-                return fail(ErrorCode::invalid_file, "{}: key {}[{}] is {}, too large", path(), shown(key), i, *u);
+                return fail(ErrorCode::invalid_file, "{}: key {}[{}] is {}, too large", path(),
+                            shown(key), i, *u);
             }
             values[i] = static_cast<std::int64_t>(*u);
         } else if (const auto* b = std::get_if<bool>(&value)) {

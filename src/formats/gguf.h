@@ -21,7 +21,19 @@
 namespace unicorn::formats {
 
 enum class GgufType : std::uint32_t {
-    uint8, int8, uint16, int16, uint32, int32, float32, boolean, string, array, uint64, int64, float64,
+    uint8,
+    int8,
+    uint16,
+    int16,
+    uint32,
+    int32,
+    float32,
+    boolean,
+    string,
+    array,
+    uint64,
+    int64,
+    float64,
 };
 
 /// An array in the file, not copied: `count` elements starting at `bytes` (strings with their
@@ -32,7 +44,8 @@ struct GgufArray {
     std::span<const std::byte> bytes;
 };
 
-using GgufValue = std::variant<std::uint64_t, std::int64_t, double, bool, std::string_view, GgufArray>;
+using GgufValue =
+    std::variant<std::uint64_t, std::int64_t, double, bool, std::string_view, GgufArray>;
 
 struct GgufEntry {
     std::string_view key;
@@ -43,9 +56,9 @@ struct GgufEntry {
 struct GgufTensor {
     std::string_view name;
     tensor::DType type = tensor::DType::f32;
-    std::vector<std::uint64_t> dims;      // fastest axis first, as in the file; 1 to 4 of them
-    std::span<const std::byte> bytes;     // inside the mapped file
-    std::size_t file = 0;                 // index of the split file that holds it
+    std::vector<std::uint64_t> dims;   // fastest axis first, as in the file; 1 to 4 of them
+    std::span<const std::byte> bytes;  // inside the mapped file
+    std::size_t file = 0;              // index of the split file that holds it
 
     /// [rows, cols] with cols the fastest axis; a vector is one row.
     tensor::MatrixView matrix() const;

@@ -15,7 +15,8 @@ using tensor::DType;
 
 std::vector<std::byte> numbered_bytes(std::size_t n, int first) {
     std::vector<std::byte> bytes(n);
-    for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<std::byte>(first + static_cast<int>(i));
+    for (std::size_t i = 0; i < n; ++i)
+        bytes[i] = static_cast<std::byte>(first + static_cast<int>(i));
     return bytes;
 }
 
@@ -57,7 +58,8 @@ TEST(GgufTest, ReadsBackEveryKindOfValue) {
               folder.file("a.gguf") + ": key 'text' is string, expected an integer");
     EXPECT_EQ(gguf->get_string("words").error().message,
               folder.file("a.gguf") + ": key 'words' is array of string, expected string");
-    EXPECT_EQ(gguf->get_uint("gone").error().message, folder.file("a.gguf") + ": key 'gone' is missing");
+    EXPECT_EQ(gguf->get_uint("gone").error().message,
+              folder.file("a.gguf") + ": key 'gone' is missing");
 }
 
 // Found by gguf_fuzz: a key with a line break in it made a message of two lines.
@@ -121,8 +123,8 @@ TEST(GgufTest, ReadsVersion2) {
 }
 
 /// Part `no` of `count`, with one tensor "t<no>" of four floats.
-void write_part(const std::string& path, std::uint32_t no, std::uint32_t count, std::uint32_t n_tensors,
-                const char* tensor_name) {
+void write_part(const std::string& path, std::uint32_t no, std::uint32_t count,
+                std::uint32_t n_tensors, const char* tensor_name) {
     GgufWriter writer;
     if (no == 0) writer.set_string("general.architecture", "gemma3");
     writer.set_uint32("split.no", no);
@@ -161,7 +163,8 @@ TEST(GgufTest, SplitModelsThatDisagreeAreErrors) {
     EXPECT_THAT(gguf.error().message, testing::StartsWith(second + ": cannot open"));
 
     write_part(second, 1, 3, 2, "t1");
-    EXPECT_EQ(Gguf::open(first).error().message, second + ": says it is part 2 of 3, expected part 2 of 2");
+    EXPECT_EQ(Gguf::open(first).error().message,
+              second + ": says it is part 2 of 3, expected part 2 of 2");
     write_part(second, 1, 2, 2, "t0");
     EXPECT_EQ(Gguf::open(first).error().message, second + ": duplicate tensor 't0'");
     write_part(first, 0, 2, 3, "t0");

@@ -27,13 +27,14 @@ constexpr std::string_view kAddSpacePrefix = "tokenizer.ggml.add_space_prefix";
 constexpr std::string_view kChatTemplate = "tokenizer.chat_template";
 
 /// The token id under `key`, if there is one.
-Result<std::optional<std::int32_t>> token_id(const Gguf& gguf, std::string_view key, std::size_t n_pieces) {
+Result<std::optional<std::int32_t>> token_id(const Gguf& gguf, std::string_view key,
+                                             std::size_t n_pieces) {
     if (gguf.find(key) == nullptr) return std::optional<std::int32_t>();
     auto id = gguf.get_uint(key);
     if (!id) return forward(id);
     if (*id >= n_pieces) {
-        return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, but the vocabulary has {} pieces", gguf.path(),
-                    key, *id, n_pieces);
+        return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, but the vocabulary has {} pieces",
+                    gguf.path(), key, *id, n_pieces);
     }
     return std::optional(static_cast<std::int32_t>(*id));
 }
@@ -45,34 +46,37 @@ Result<bool> flag(const Gguf& gguf, std::string_view key, bool otherwise) {
 /// The array under `key` must have an element for each piece.
 Status same_length(const Gguf& gguf, std::string_view key, std::size_t n, std::size_t n_pieces) {
     if (n == n_pieces) return {};
-    return fail(ErrorCode::invalid_file, "{}: key '{}' has {} elements, but '{}' has {}", gguf.path(), key, n,
-                kTokens, n_pieces);
+    return fail(ErrorCode::invalid_file, "{}: key '{}' has {} elements, but '{}' has {}",
+                gguf.path(), key, n, kTokens, n_pieces);
 }
 
 Status read_pieces(const Gguf& gguf, std::vector<Piece>& pieces) {
     if (const GgufEntry* entry = gguf.find(kTokens)) {
         const auto* array = std::get_if<GgufArray>(&entry->value);
         if (array != nullptr && array->count > kMaxPieces) {
-            return fail(ErrorCode::invalid_file, "{}: key '{}' has {} pieces, expected at most {}", gguf.path(),
-                        kTokens, array->count, kMaxPieces);
+            return fail(ErrorCode::invalid_file, "{}: key '{}' has {} pieces, expected at most {}",
+                        gguf.path(), kTokens, array->count, kMaxPieces);
         }
     }
     auto tokens = gguf.get_strings(kTokens);
     if (!tokens) return forward(tokens);
-    if (tokens->empty()) return fail(ErrorCode::invalid_file, "{}: key '{}' is empty", gguf.path(), kTokens);
+    if (tokens->empty())
+        return fail(ErrorCode::invalid_file, "{}: key '{}' is empty", gguf.path(), kTokens);
     auto scores = gguf.get_floats(kScores);
     if (!scores) return forward(scores);
-    if (auto status = same_length(gguf, kScores, scores->size(), tokens->size()); !status) return status;
+    if (auto status = same_length(gguf, kScores, scores->size(), tokens->size()); !status)
+        return status;
     auto types = gguf.get_ints(kTypes);
     if (!types) return forward(types);
-    if (auto status = same_length(gguf, kTypes, types->size(), tokens->size()); !status) return status;
+    if (auto status = same_length(gguf, kTypes, types->size(), tokens->size()); !status)
+        return status;
 
     pieces.resize(tokens->size());
     for (std::size_t i = 0; i < pieces.size(); ++i) {
         auto type = piece_type((*types)[i]);
         if (!type) {
-            return fail(ErrorCode::invalid_file, "{}: key '{}'[{}] is {}, expected 1 to 6", gguf.path(), kTypes, i,
-                        (*types)[i]);
+            return fail(ErrorCode::invalid_file, "{}: key '{}'[{}] is {}, expected 1 to 6",
+                        gguf.path(), kTypes, i, (*types)[i]);
         }
         pieces[i].text = (*tokens)[i];
         pieces[i].score = (*scores)[i];
@@ -87,8 +91,8 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
     auto model = gguf.get_string(kModel);
     if (!model) return forward(model);
     if (*model != "llama") {
-        return fail(ErrorCode::unsupported, "{}: key '{}' is {}, expected 'llama' (SentencePiece)", gguf.path(), kModel,
-                    shown(*model));
+        return fail(ErrorCode::unsupported, "{}: key '{}' is {}, expected 'llama' (SentencePiece)",
+                    gguf.path(), kModel, shown(*model));
     }
     Vocabulary vocabulary;
     if (auto status = read_pieces(gguf, vocabulary.pieces); !status) return forward(status);
@@ -97,8 +101,11 @@ Result<Vocabulary> read_vocabulary(const Gguf& gguf) {
     const struct {
         std::string_view key;
         std::optional<std::int32_t>& id;
-    } ids[] = {{kBos, vocabulary.bos},     {kEos, vocabulary.eos},     {kUnknown, vocabulary.unk},
-               {kPadding, vocabulary.pad}, {kEot, eot}};
+    } ids[] = {{kBos, vocabulary.bos},
+               {kEos, vocabulary.eos},
+               {kUnknown, vocabulary.unk},
+               {kPadding, vocabulary.pad},
+               {kEot, eot}};
     for (const auto& [key, id] : ids) {
         auto read = token_id(gguf, key, vocabulary.pieces.size());
         if (!read) return forward(read);
@@ -152,7 +159,8 @@ void write_vocabulary(GgufWriter& writer, const Vocabulary& vocabulary) {
     writer.set_bool(kAddBos, vocabulary.add_bos);
     writer.set_bool("tokenizer.ggml.add_eos_token", false);
     writer.set_bool(kAddSpacePrefix, vocabulary.add_space_prefix);
-    if (!vocabulary.chat_template.empty()) writer.set_string(kChatTemplate, vocabulary.chat_template);
+    if (!vocabulary.chat_template.empty())
+        writer.set_string(kChatTemplate, vocabulary.chat_template);
 }
 
 }  // namespace unicorn::formats

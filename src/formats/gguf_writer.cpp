@@ -97,7 +97,8 @@ void GgufWriter::set_bools(std::string_view key, std::span<const bool> values) {
     ++n_metadata_;
 }
 
-void GgufWriter::add_tensor(std::string_view name, tensor::DType type, std::span<const std::uint64_t> dims) {
+void GgufWriter::add_tensor(std::string_view name, tensor::DType type,
+                            std::span<const std::uint64_t> dims) {
     UNICORN_CHECK(!file_ && !dims.empty() && dims.size() <= 4);
     TensorEntry entry{std::string(name), type, {dims.begin(), dims.end()}};
     const std::uint64_t end = tensors_.empty() ? 0 : tensors_.back().offset + tensors_.back().bytes;

@@ -1,5 +1,6 @@
 #pragma once
-// Writes GGUF v3, streaming: metadata and the tensor table first, then each tensor's bytes in order.
+// Writes GGUF v3, streaming: metadata and the tensor table first, then each tensor's bytes in
+// order.
 
 #include <cstdint>
 #include <optional>
@@ -39,7 +40,8 @@ public:
 
     /// Writes everything before the data to "<path>.part". Errors: io.
     Status begin(const std::string& path);
-    /// The next bytes of tensor data; a tensor may come in pieces. Padding is added between tensors.
+    /// The next bytes of tensor data; a tensor may come in pieces. Padding is added between
+    /// tensors.
     Status write(std::span<const std::byte> bytes);
     /// Flushes and renames; every tensor must be complete. Errors: io.
     Status finish();

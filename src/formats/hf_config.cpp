@@ -19,7 +19,8 @@ constexpr std::uint64_t kDefaultPattern = 6;  // every 6th layer is global
 /// Reads keys below `prefix` ("" or "text_config.") and keeps the first error.
 class Reader {
 public:
-    Reader(const JsonTable& table, std::string prefix) : table_(table), prefix_(std::move(prefix)) {}
+    Reader(const JsonTable& table, std::string prefix)
+        : table_(table), prefix_(std::move(prefix)) {}
 
     Status status;
 
@@ -33,15 +34,17 @@ public:
         if (!value) {
             status = forward(value);
         } else if (*value && (**value < low || **value > high)) {
-            status = fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected {} to {}", table_.name(), full(key),
-                          **value, low, high);
+            status = fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected {} to {}",
+                          table_.name(), full(key), **value, low, high);
         } else if (*value) {
             out = **value;
         }
     }
 
     void required_count(std::string_view key, std::uint64_t& out, std::uint64_t high) {
-        if (status && !has(key)) status = fail(ErrorCode::invalid_file, "{}: key '{}' is missing", table_.name(), full(key));
+        if (status && !has(key))
+            status =
+                fail(ErrorCode::invalid_file, "{}: key '{}' is missing", table_.name(), full(key));
         count(key, out, 1, high);
     }
 
@@ -52,8 +55,8 @@ public:
         if (!value) {
             status = forward(value);
         } else if (*value && !(**value > 0)) {
-            status = fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a positive number", table_.name(),
-                          full(key), **value);
+            status = fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a positive number",
+                          table_.name(), full(key), **value);
         } else if (*value) {
             out = **value;
         }
@@ -82,7 +85,9 @@ public:
 
     template <typename... Args>
     void unsupported(fmt::format_string<Args...> format, Args&&... args) {
-        if (status) status = fail(ErrorCode::unsupported, "{}: {}", table_.name(), fmt::format(format, std::forward<Args>(args)...));
+        if (status)
+            status = fail(ErrorCode::unsupported, "{}: {}", table_.name(),
+                          fmt::format(format, std::forward<Args>(args)...));
     }
 
 private:
@@ -92,11 +97,13 @@ private:
 
 /// {"rope_type": "linear", "factor": 8.0} or {"rope_type": "default"}, `type` being its older name.
 void read_scaling(Reader& reader, const std::string& key, double& factor) {
-    const std::string type = reader.text(key + (reader.has(key + ".rope_type") ? ".rope_type" : ".type"), "default");
+    const std::string type =
+        reader.text(key + (reader.has(key + ".rope_type") ? ".rope_type" : ".type"), "default");
     if (type == "linear") {
         reader.number(key + ".factor", factor);
     } else if (type != "default") {
-        reader.unsupported("key '{}' asks for {} scaling, expected 'linear' or 'default'", reader.full(key), shown(type));
+        reader.unsupported("key '{}' asks for {} scaling, expected 'linear' or 'default'",
+                           reader.full(key), shown(type));
     }
 }
 
@@ -108,7 +115,8 @@ void read_rope(Reader& reader, HfConfig& config) {
     const std::string global = "rope_parameters.full_attention";
     const std::string local = "rope_parameters.sliding_attention";
     if (!reader.has(global) || !reader.has(local)) {
-        reader.unsupported("key '{}' has no full_attention and sliding_attention", reader.full("rope_parameters"));
+        reader.unsupported("key '{}' has no full_attention and sliding_attention",
+                           reader.full("rope_parameters"));
         return;
     }
     reader.number(global + ".rope_theta", config.rope_theta);
@@ -116,7 +124,9 @@ void read_rope(Reader& reader, HfConfig& config) {
     read_scaling(reader, global, config.rope_factor);
     double local_factor = 1;
     read_scaling(reader, local, local_factor);
-    if (local_factor != 1) reader.unsupported("key '{}' scales positions by {}, expected 1", reader.full(local), local_factor);
+    if (local_factor != 1)
+        reader.unsupported("key '{}' scales positions by {}, expected 1", reader.full(local),
+                           local_factor);
 }
 
 Status read_layer_types(const JsonTable& table, Reader& reader, HfConfig& config) {
@@ -124,8 +134,9 @@ Status read_layer_types(const JsonTable& table, Reader& reader, HfConfig& config
     if (!reader.has("layer_types")) {
         std::uint64_t pattern = kDefaultPattern;
         // "_sliding_window_pattern" is what transformers 4.53 and later write beside layer_types.
-        reader.count(reader.has("sliding_window_pattern") ? "sliding_window_pattern" : "_sliding_window_pattern", pattern, 1,
-                     kMaxLayers);
+        reader.count(reader.has("sliding_window_pattern") ? "sliding_window_pattern"
+                                                          : "_sliding_window_pattern",
+                     pattern, 1, kMaxLayers);
         for (std::uint64_t i = 0; i < n; ++i) config.is_global.push_back((i + 1) % pattern == 0);
         return reader.status;
     }
@@ -134,13 +145,15 @@ Status read_layer_types(const JsonTable& table, Reader& reader, HfConfig& config
         auto type = table.get_string(key);
         if (!type) return forward(type);
         if (type->has_value() != (i < n)) {
-            return fail(ErrorCode::invalid_file, "{}: key '{}' has {} than num_hidden_layers = {}", table.name(),
-                        reader.full("layer_types"), i < n ? "fewer elements" : "more elements", n);
+            return fail(ErrorCode::invalid_file, "{}: key '{}' has {} than num_hidden_layers = {}",
+                        table.name(), reader.full("layer_types"),
+                        i < n ? "fewer elements" : "more elements", n);
         }
         if (i == n) break;
         const bool global = **type == "full_attention";
         if (!global && **type != "sliding_attention") {
-            return fail(ErrorCode::unsupported, "{}: key '{}' is {}, expected 'full_attention' or 'sliding_attention'",
+            return fail(ErrorCode::unsupported,
+                        "{}: key '{}' is {}, expected 'full_attention' or 'sliding_attention'",
                         table.name(), key, shown(**type));
         }
         config.is_global.push_back(global);
@@ -159,7 +172,8 @@ Result<std::vector<std::int64_t>> read_ids(const JsonTable& table, const std::st
         if (!id) return forward(id);
         if (!*id) break;
         if (**id > kMaxPositions) {
-            return fail(ErrorCode::invalid_file, "{}: key '{}' holds the token id {}, too large", table.name(), key, **id);
+            return fail(ErrorCode::invalid_file, "{}: key '{}' holds the token id {}, too large",
+                        table.name(), key, **id);
         }
         ids.push_back(static_cast<std::int64_t>(**id));
     }
@@ -172,7 +186,8 @@ Result<HfConfig> read_table(const JsonTable& table) {
     const std::string model_type = top.text("model_type", "");
     if (!top.status) return forward(top.status);
     if (model_type != "gemma3" && model_type != "gemma3_text") {
-        return fail(ErrorCode::unsupported, "{}: key 'model_type' is {}, expected 'gemma3' or 'gemma3_text'", table.name(),
+        return fail(ErrorCode::unsupported,
+                    "{}: key 'model_type' is {}, expected 'gemma3' or 'gemma3_text'", table.name(),
                     shown(model_type));
     }
     Reader reader(table, nested ? "text_config." : "");
@@ -200,12 +215,14 @@ Result<HfConfig> read_table(const JsonTable& table) {
     }
     const std::string activation = reader.text("hidden_activation", "gelu_pytorch_tanh");
     if (activation != "gelu_pytorch_tanh") {
-        reader.unsupported("key '{}' is {}, expected 'gelu_pytorch_tanh'", reader.full("hidden_activation"), shown(activation));
+        reader.unsupported("key '{}' is {}, expected 'gelu_pytorch_tanh'",
+                           reader.full("hidden_activation"), shown(activation));
     }
     if (!top.status) return forward(top.status);
     if (!reader.status) return forward(reader.status);
     if (config.num_attention_heads % config.num_key_value_heads != 0) {
-        return fail(ErrorCode::invalid_file, "{}: num_attention_heads = {} is not a multiple of num_key_value_heads = {}",
+        return fail(ErrorCode::invalid_file,
+                    "{}: num_attention_heads = {} is not a multiple of num_key_value_heads = {}",
                     table.name(), config.num_attention_heads, config.num_key_value_heads);
     }
     if (auto status = read_layer_types(table, reader, config); !status) return forward(status);

@@ -56,14 +56,18 @@ TEST(HfConfigTest, TransformersFiveWritesRopeParametersAndLayerTypes) {
 }
 
 TEST(HfConfigTest, WhatGemma3DoesNotHaveIsUnsupported) {
-    const std::string base = R"("hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3)";
+    const std::string base =
+        R"("hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3)";
     const std::pair<const char*, const char*> cases[] = {
         {R"("model_type": "llama")", "key 'model_type' is 'llama'"},
         {R"("model_type": "gemma3", "attention_bias": true)", "key 'attention_bias' is true"},
-        {R"("model_type": "gemma3", "final_logit_softcapping": 30.0)", "key 'final_logit_softcapping' is set"},
-        {R"("model_type": "gemma3", "hidden_activation": "silu")", "key 'hidden_activation' is 'silu'"},
+        {R"("model_type": "gemma3", "final_logit_softcapping": 30.0)",
+         "key 'final_logit_softcapping' is set"},
+        {R"("model_type": "gemma3", "hidden_activation": "silu")",
+         "key 'hidden_activation' is 'silu'"},
         {R"("model_type": "gemma3", "rope_scaling": {"type": "yarn"})", "asks for 'yarn' scaling"},
-        {R"("model_type": "gemma3", "layer_types": ["full_attention", "chunked_attention"])", "key 'layer_types[1]' is 'chunked_attention'"}};
+        {R"("model_type": "gemma3", "layer_types": ["full_attention", "chunked_attention"])",
+         "key 'layer_types[1]' is 'chunked_attention'"}};
     for (const auto& [members, message] : cases) {
         auto config = parse_hf_config("config.json", "{" + base + "," + members + "}");
         ASSERT_FALSE(config) << members;
@@ -78,7 +82,8 @@ TEST(HfConfigTest, GenerationConfigMayBeAbsent) {
     folder.write("generation_config.json", R"({"eos_token_id": [1, 106], "top_k": 64})");
     EXPECT_THAT(read_generation_eos_ids(folder.path()).value(), testing::ElementsAre(1, 106));
     folder.write("generation_config.json", R"({"eos_token_id": "one"})");
-    EXPECT_THAT(read_generation_eos_ids(folder.path()).error().message, testing::HasSubstr("key 'eos_token_id' is a string"));
+    EXPECT_THAT(read_generation_eos_ids(folder.path()).error().message,
+                testing::HasSubstr("key 'eos_token_id' is a string"));
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ constexpr std::size_t kMaxTableValues = 16384;
 constexpr std::size_t kMaxTableKeyBytes = 256;
 
 /// The part of the parser's message that says what is wrong and quotes none of the file's bytes:
-/// "... syntax error while parsing value - invalid literal; last read: ..." -> "value - invalid literal".
+/// "... syntax error while parsing value - invalid literal; last read: ..." -> "value - invalid
+/// literal".
 std::string reason(std::string_view what) {
     constexpr std::string_view kMarker = "while parsing ";
     const std::size_t at = what.find(kMarker);
@@ -33,7 +34,8 @@ class JsonWalker {
 public:
     using json = nlohmann::json;
 
-    JsonWalker(const std::string& name, const JsonHandler& handler) : name_(name), handler_(handler) {}
+    JsonWalker(const std::string& name, const JsonHandler& handler)
+        : name_(name), handler_(handler) {}
 
     Status status;
 
@@ -53,7 +55,8 @@ public:
         return true;
     }
     bool parse_error(std::size_t position, const std::string&, const json::exception& error) {
-        status = fail(ErrorCode::invalid_file, "{}: byte {}: not valid JSON: {}", name_, position, reason(error.what()));
+        status = fail(ErrorCode::invalid_file, "{}: byte {}: not valid JSON: {}", name_, position,
+                      reason(error.what()));
         return false;
     }
 
@@ -68,7 +71,8 @@ private:
         status = handler_(path_, v);
         if (!status) return false;
         if (path_.depth_ == kMaxDepth) {
-            status = fail(ErrorCode::invalid_file, "{}: JSON nested deeper than {} levels", name_, kMaxDepth);
+            status = fail(ErrorCode::invalid_file, "{}: JSON nested deeper than {} levels", name_,
+                          kMaxDepth);
             return false;
         }
         if (path_.steps_.size() == path_.depth_) path_.steps_.emplace_back();
@@ -109,10 +113,13 @@ Status walk_json(const std::string& name, std::string_view text, const JsonHandl
     for (std::size_t at = 0; at < text.size();) {
         const void* quote = std::memchr(text.data() + at, '"', text.size() - at);
         const std::size_t next =
-            quote == nullptr ? text.size() : static_cast<std::size_t>(static_cast<const char*>(quote) - text.data());
+            quote == nullptr
+                ? text.size()
+                : static_cast<std::size_t>(static_cast<const char*>(quote) - text.data());
         if (next - at > kMaxStringBytes) {
-            return fail(ErrorCode::invalid_file, "{}: byte {}: {} bytes without a quotation mark, expected at most {}",
-                        name, at, next - at, kMaxStringBytes);
+            return fail(ErrorCode::invalid_file,
+                        "{}: byte {}: {} bytes without a quotation mark, expected at most {}", name,
+                        at, next - at, kMaxStringBytes);
         }
         at = next + 1;
     }
@@ -122,7 +129,7 @@ Status walk_json(const std::string& name, std::string_view text, const JsonHandl
 }
 
 std::string_view json_kind(const JsonValue& value) {
-    constexpr std::string_view kKinds[] = {"an object", "an array", "null",     "a boolean",
+    constexpr std::string_view kKinds[] = {"an object",  "an array",   "null",     "a boolean",
                                            "an integer", "an integer", "a number", "a string"};
     return kKinds[value.index()];
 }
@@ -136,25 +143,29 @@ Result<JsonTable> JsonTable::read(const std::string& path) {
 Result<JsonTable> JsonTable::parse(const std::string& name, std::string_view text) {
     JsonTable table;
     table.name_ = name;
-    auto status = walk_json(name, text, [&](const JsonPath& path, const JsonValue& value) -> Status {
-        if (path.size() == 0) {
-            if (std::holds_alternative<JsonObject>(value)) return {};
-            return fail(ErrorCode::invalid_file, "{}: the file is {}, expected an object", name, json_kind(value));
-        }
-        const JsonPath::Step& last = path[path.size() - 1];
-        if (!last.element && last.key.size() > kMaxTableKeyBytes) {
-            return fail(ErrorCode::invalid_file, "{}: a member's name has {} bytes, expected at most {}", name,
-                        last.key.size(), kMaxTableKeyBytes);
-        }
-        if (table.values_.size() == kMaxTableValues) {
-            return fail(ErrorCode::invalid_file, "{}: more than {} values", name, kMaxTableValues);
-        }
-        std::string key = path.text();
-        if (!table.values_.try_emplace(key, value).second) {
-            return fail(ErrorCode::invalid_file, "{}: duplicate key {}", name, shown(key));
-        }
-        return {};
-    });
+    auto status =
+        walk_json(name, text, [&](const JsonPath& path, const JsonValue& value) -> Status {
+            if (path.size() == 0) {
+                if (std::holds_alternative<JsonObject>(value)) return {};
+                return fail(ErrorCode::invalid_file, "{}: the file is {}, expected an object", name,
+                            json_kind(value));
+            }
+            const JsonPath::Step& last = path[path.size() - 1];
+            if (!last.element && last.key.size() > kMaxTableKeyBytes) {
+                return fail(ErrorCode::invalid_file,
+                            "{}: a member's name has {} bytes, expected at most {}", name,
+                            last.key.size(), kMaxTableKeyBytes);
+            }
+            if (table.values_.size() == kMaxTableValues) {
+                return fail(ErrorCode::invalid_file, "{}: more than {} values", name,
+                            kMaxTableValues);
+            }
+            std::string key = path.text();
+            if (!table.values_.try_emplace(key, value).second) {
+                return fail(ErrorCode::invalid_file, "{}: duplicate key {}", name, shown(key));
+            }
+            return {};
+        });
     if (!status) return forward(status);
     return table;
 }
@@ -170,32 +181,40 @@ Result<std::optional<std::uint64_t>> JsonTable::get_uint(std::string_view path) 
     if (value == nullptr) return std::optional<std::uint64_t>();
     if (const auto* u = std::get_if<std::uint64_t>(value)) return std::optional(*u);
     if (const auto* i = std::get_if<std::int64_t>(value)) {
-        return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected 0 or more", name_, path, *i);
+        return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected 0 or more", name_, path,
+                    *i);
     }
-    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected an integer", name_, path, json_kind(*value));
+    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected an integer", name_, path,
+                json_kind(*value));
 }
 
 Result<std::optional<double>> JsonTable::get_float(std::string_view path) const {
     const JsonValue* value = find(path);
     if (value == nullptr) return std::optional<double>();
-    if (const auto* d = std::get_if<double>(value)) return std::optional(*d);  // the parser refuses what overflows
-    if (const auto* u = std::get_if<std::uint64_t>(value)) return std::optional(static_cast<double>(*u));
-    if (const auto* i = std::get_if<std::int64_t>(value)) return std::optional(static_cast<double>(*i));
-    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a number", name_, path, json_kind(*value));
+    if (const auto* d = std::get_if<double>(value))
+        return std::optional(*d);  // the parser refuses what overflows
+    if (const auto* u = std::get_if<std::uint64_t>(value))
+        return std::optional(static_cast<double>(*u));
+    if (const auto* i = std::get_if<std::int64_t>(value))
+        return std::optional(static_cast<double>(*i));
+    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a number", name_, path,
+                json_kind(*value));
 }
 
 Result<std::optional<std::string>> JsonTable::get_string(std::string_view path) const {
     const JsonValue* value = find(path);
     if (value == nullptr) return std::optional<std::string>();
     if (const auto* text = std::get_if<std::string>(value)) return std::optional(*text);
-    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a string", name_, path, json_kind(*value));
+    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a string", name_, path,
+                json_kind(*value));
 }
 
 Result<std::optional<bool>> JsonTable::get_bool(std::string_view path) const {
     const JsonValue* value = find(path);
     if (value == nullptr) return std::optional<bool>();
     if (const auto* flag = std::get_if<bool>(value)) return std::optional(*flag);
-    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a boolean", name_, path, json_kind(*value));
+    return fail(ErrorCode::invalid_file, "{}: key '{}' is {}, expected a boolean", name_, path,
+                json_kind(*value));
 }
 
 }  // namespace unicorn::formats

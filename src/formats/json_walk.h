@@ -18,8 +18,8 @@ namespace unicorn::formats {
 
 struct JsonObject {};  // an object begins here; its members follow
 struct JsonArray {};   // an array begins here; its elements follow
-using JsonValue = std::variant<JsonObject, JsonArray, std::nullptr_t, bool, std::int64_t, std::uint64_t, double,
-                               std::string>;
+using JsonValue = std::variant<JsonObject, JsonArray, std::nullptr_t, bool, std::int64_t,
+                               std::uint64_t, double, std::string>;
 
 /// Where a value stands: the members and elements that lead to it.
 class JsonPath {

@@ -20,7 +20,22 @@ namespace unicorn::formats {
 
 /// What a tensor's elements are. `other` is a type without a name of its own here (8-bit floats
 /// and such): its bytes are offered, but not decoded.
-enum class SafetensorsType { f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, boolean, other };
+enum class SafetensorsType {
+    f64,
+    f32,
+    f16,
+    bf16,
+    i64,
+    i32,
+    i16,
+    i8,
+    u64,
+    u32,
+    u16,
+    u8,
+    boolean,
+    other
+};
 
 struct SafetensorsTensor {
     std::string name;
@@ -44,7 +59,9 @@ public:
     std::span<const SafetensorsTensor> tensors() const { return tensors_; }
     std::span<const MappedFile> files() const { return files_; }
     /// The path of the file that holds `tensor`.
-    const std::string& path_of(const SafetensorsTensor& tensor) const { return files_[tensor.file].path(); }
+    const std::string& path_of(const SafetensorsTensor& tensor) const {
+        return files_[tensor.file].path();
+    }
     const SafetensorsTensor* find(std::string_view name) const;
 
     /// The tensor called `name` with its elements converted. Errors: not_found; unsupported when

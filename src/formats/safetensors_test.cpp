@@ -70,8 +70,9 @@ TEST(SafetensorsTest, AFolderIsItsShardsOrItsOneFile) {
 
     folder.write("one.safetensors", a.bytes());
     folder.write("two.safetensors", b.bytes());
-    folder.write("model.safetensors.index.json",
-                 R"({"metadata": {"total_size": 8}, "weight_map": {"b": "two.safetensors", "a": "one.safetensors"}})");
+    folder.write(
+        "model.safetensors.index.json",
+        R"({"metadata": {"total_size": 8}, "weight_map": {"b": "two.safetensors", "a": "one.safetensors"}})");
     auto shards = Safetensors::open(folder.path());
     ASSERT_TRUE(shards) << shards.error().message;
     EXPECT_EQ(shards->tensors().size(), 2U);

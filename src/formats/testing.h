@@ -22,7 +22,8 @@ namespace unicorn::formats {
 class TempFolder {
 public:
     TempFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "unicorn_test_XXXXXX").string();
+        std::string name =
+            (std::filesystem::temp_directory_path() / "unicorn_test_XXXXXX").string();
         UNICORN_CHECK(mkdtemp(name.data()) != nullptr);
         path_ = name;
     }
@@ -49,7 +50,8 @@ private:
 /// <start_of_turn> 4, <end_of_turn> 5.
 inline Vocabulary tiny_vocabulary() {
     Vocabulary vocabulary;
-    for (const char* text : {"<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"}) {
+    for (const char* text :
+         {"<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"}) {
         vocabulary.pieces.push_back({text, 0, PieceType::control});
     }
     vocabulary.pieces[3].type = PieceType::unknown;
@@ -83,15 +85,20 @@ std::string raw(T value) {
 /// Collects tensors and gives the bytes of a .safetensors file.
 class SafetensorsBuilder {
 public:
-    void add(std::string_view name, std::string_view dtype, const std::vector<std::uint64_t>& shape, std::string_view bytes) {
-        header_ += fmt::format("{}\"{}\":{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", header_.empty() ? "" : ",", name,
-                               dtype, fmt::join(shape, ","), data_.size(), data_.size() + bytes.size());
+    void add(std::string_view name, std::string_view dtype, const std::vector<std::uint64_t>& shape,
+             std::string_view bytes) {
+        header_ +=
+            fmt::format("{}\"{}\":{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                        header_.empty() ? "" : ",", name, dtype, fmt::join(shape, ","),
+                        data_.size(), data_.size() + bytes.size());
         data_ += bytes;
         names_.emplace_back(name);
     }
     std::string bytes() const { return bytes("{" + header_ + "}"); }
     /// The same data behind another header.
-    std::string bytes(const std::string& header) const { return raw(std::uint64_t{header.size()}) + header + data_; }
+    std::string bytes(const std::string& header) const {
+        return raw(std::uint64_t{header.size()}) + header + data_;
+    }
     std::string header() const { return "{" + header_ + "}"; }
     const std::vector<std::string>& names() const { return names_; }
 
@@ -107,7 +114,9 @@ inline std::string proto_varint(std::uint64_t value) {
     for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
     return out + static_cast<char>(value);
 }
-inline std::string proto_field(std::uint32_t number, std::uint64_t value) { return proto_varint(number << 3) + proto_varint(value); }
+inline std::string proto_field(std::uint32_t number, std::uint64_t value) {
+    return proto_varint(number << 3) + proto_varint(value);
+}
 inline std::string proto_field(std::uint32_t number, std::string_view bytes) {
     return proto_varint(number << 3 | 2) + proto_varint(bytes.size()) + std::string(bytes);
 }
@@ -119,8 +128,10 @@ inline std::string proto_piece(const Piece& piece) {
 
 /// tokenizer.model's trainer_spec (BPE, tiny_vocabulary()'s ids) and normalizer_spec (identity).
 inline std::string proto_specs() {
-    return proto_field(2, proto_field(3, 2) + proto_field(40, 3) + proto_field(41, 2) + proto_field(42, 1) + proto_field(43, 0)) +
-           proto_field(3, proto_field(1, "identity") + proto_field(3, 0) + proto_field(4, 0) + proto_field(5, 1));
+    return proto_field(2, proto_field(3, 2) + proto_field(40, 3) + proto_field(41, 2) +
+                              proto_field(42, 1) + proto_field(43, 0)) +
+           proto_field(3, proto_field(1, "identity") + proto_field(3, 0) + proto_field(4, 0) +
+                              proto_field(5, 1));
 }
 
 inline std::string sentencepiece_bytes(const Vocabulary& vocabulary) {
@@ -137,11 +148,14 @@ inline std::string tokenizer_json_text(const Vocabulary& vocabulary) {
         const Piece& piece = vocabulary.pieces[i];
         pieces += fmt::format("{}\"{}\":{}", i == 0 ? "" : ",", piece.text, i);
         if (piece.type != PieceType::control && piece.type != PieceType::unknown) continue;
-        added += fmt::format("{}{{\"id\":{},\"content\":\"{}\",\"special\":true}}", i == 0 ? "" : ",", i, piece.text);
+        added += fmt::format("{}{{\"id\":{},\"content\":\"{}\",\"special\":true}}",
+                             i == 0 ? "" : ",", i, piece.text);
     }
     return fmt::format(
-        "{{\"added_tokens\":[{}],\"normalizer\":{{\"type\":\"Replace\",\"pattern\":{{\"String\":\" \"}},\"content\":\"\u2581\"}},"
-        "\"model\":{{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"vocab\":{{{}}},"
+        "{{\"added_tokens\":[{}],\"normalizer\":{{\"type\":\"Replace\",\"pattern\":{{\"String\":\" "
+        "\"}},\"content\":\"\u2581\"}},"
+        "\"model\":{{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"byte_fallback\":true,\"vocab\":{{{}"
+        "}},"
         "\"merges\":[[\"t\",\"h\"],\"th e\",[\"\u2581\",\"the\"]]}}}}",
         added, pieces);
 }
@@ -154,10 +168,14 @@ struct TinyModel {
 
     std::string config() const {
         return fmt::format(
-            "{{\"model_type\":\"gemma3_text\",\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_layers\":3,"
-            "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":32,\"vocab_size\":{},\"sliding_window\":16,"
-            "\"sliding_window_pattern\":3,\"query_pre_attn_scalar\":48,\"max_position_embeddings\":128,"
-            "\"rope_scaling\":{{\"rope_type\":\"linear\",\"factor\":8.0}},\"rope_local_base_freq\":20000.0,\"eos_token_id\":[1,5]}}",
+            "{{\"model_type\":\"gemma3_text\",\"hidden_size\":64,\"intermediate_size\":96,\"num_"
+            "hidden_layers\":3,"
+            "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":32,\"vocab_size\":{},"
+            "\"sliding_window\":16,"
+            "\"sliding_window_pattern\":3,\"query_pre_attn_scalar\":48,\"max_position_embeddings\":"
+            "128,"
+            "\"rope_scaling\":{{\"rope_type\":\"linear\",\"factor\":8.0}},\"rope_local_base_freq\":"
+            "20000.0,\"eos_token_id\":[1,5]}}",
             embedding_rows);
     }
 

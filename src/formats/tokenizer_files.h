@@ -19,7 +19,8 @@ namespace unicorn::formats {
 /// Errors: not_found, io; invalid_file with path, place and reason; unsupported for a unigram,
 /// word or character model and for one that normalises its text.
 Result<Vocabulary> read_sentencepiece_model(const std::string& path);
-Result<Vocabulary> parse_sentencepiece_model(const std::string& name, std::span<const std::byte> bytes);
+Result<Vocabulary> parse_sentencepiece_model(const std::string& name,
+                                             std::span<const std::byte> bytes);
 
 /// A BPE tokenizer.json with byte fallback. The file has no scores: a piece's score is minus the
 /// rank of the first merge that makes it, which orders merges the same way; -1e6 for the others.

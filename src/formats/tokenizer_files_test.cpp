@@ -31,21 +31,27 @@ TEST(TokenizerFilesTest, SentencePieceModel) {
     Vocabulary written = tiny_vocabulary();
     written.pieces[4].type = PieceType::user_defined;  // as in Gemma's own file
     written.pieces[5].type = PieceType::user_defined;
-    auto read = read_sentencepiece_model(folder.write("tokenizer.model", sentencepiece_bytes(written)));
+    auto read =
+        read_sentencepiece_model(folder.write("tokenizer.model", sentencepiece_bytes(written)));
     ASSERT_TRUE(read) << read.error().message;
     expect_tiny_pieces(*read);
-    for (std::size_t i = 0; i < written.pieces.size(); ++i) EXPECT_EQ(read->pieces[i].score, written.pieces[i].score);
+    for (std::size_t i = 0; i < written.pieces.size(); ++i)
+        EXPECT_EQ(read->pieces[i].score, written.pieces[i].score);
 }
 
 TEST(TokenizerFilesTest, SentencePieceModelsOfOtherKindsAreUnsupported) {
-    const std::string pieces = proto_piece({"a", 0, PieceType::normal}) + proto_piece({"b", 0, PieceType::normal}) +
+    const std::string pieces = proto_piece({"a", 0, PieceType::normal}) +
+                               proto_piece({"b", 0, PieceType::normal}) +
                                proto_piece({"c", 0, PieceType::normal});
     const std::string plain = proto_field(3, proto_field(3, 0) + proto_field(4, 0));
     const std::pair<std::string, const char*> cases[] = {
-        {pieces + proto_field(2, proto_field(3, 1)) + plain, "trainer_spec.model_type is 1, expected 2 (BPE)"},
-        {pieces + proto_field(2, proto_field(3, 2)) + proto_field(3, proto_field(4, 0) + proto_field(2, "map")),
+        {pieces + proto_field(2, proto_field(3, 1)) + plain,
+         "trainer_spec.model_type is 1, expected 2 (BPE)"},
+        {pieces + proto_field(2, proto_field(3, 2)) +
+             proto_field(3, proto_field(4, 0) + proto_field(2, "map")),
          "character map of 3 bytes"},
-        {pieces + proto_field(2, proto_field(3, 2)) + proto_field(3, ""), "remove_extra_whitespaces true"}};
+        {pieces + proto_field(2, proto_field(3, 2)) + proto_field(3, ""),
+         "remove_extra_whitespaces true"}};
     for (const auto& [bytes, message] : cases) {
         auto read = parse_sentencepiece_model("m", std::as_bytes(std::span(bytes)));
         ASSERT_FALSE(read);
@@ -56,23 +62,26 @@ TEST(TokenizerFilesTest, SentencePieceModelsOfOtherKindsAreUnsupported) {
 
 TEST(TokenizerFilesTest, TokenizerJsonRanksPiecesByMerge) {
     const TempFolder folder;
-    auto read = read_tokenizer_json(folder.write("tokenizer.json", tokenizer_json_text(tiny_vocabulary())));
+    auto read =
+        read_tokenizer_json(folder.write("tokenizer.json", tokenizer_json_text(tiny_vocabulary())));
     ASSERT_TRUE(read) << read.error().message;
     expect_tiny_pieces(*read);
     EXPECT_EQ(read->pieces[262].text, "th");
     EXPECT_EQ(read->pieces[262].score, 0.0f);
-    EXPECT_EQ(read->pieces[263].score, -1.0f);    // the
-    EXPECT_EQ(read->pieces[264].score, -2.0f);    // U+2581 the
-    EXPECT_EQ(read->pieces[266].score, -1e6f);    // t: no merge makes it
+    EXPECT_EQ(read->pieces[263].score, -1.0f);  // the
+    EXPECT_EQ(read->pieces[264].score, -2.0f);  // U+2581 the
+    EXPECT_EQ(read->pieces[266].score, -1e6f);  // t: no merge makes it
 }
 
 TEST(TokenizerFilesTest, ByteLevelBpeIsUnsupported) {
     std::string text = tokenizer_json_text(tiny_vocabulary());
-    text.insert(1, R"("pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}]},)");
+    text.insert(
+        1, R"("pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}]},)");
     auto read = parse_tokenizer_json("tokenizer.json", text);
     ASSERT_FALSE(read);
     EXPECT_EQ(read.error().message,
-              "tokenizer.json: 'pre_tokenizer.pretokenizers[0].type' is ByteLevel, expected SentencePiece BPE");
+              "tokenizer.json: 'pre_tokenizer.pretokenizers[0].type' is ByteLevel, expected "
+              "SentencePiece BPE");
     EXPECT_EQ(read.error().code, ErrorCode::unsupported);
 }
 
@@ -96,7 +105,8 @@ TEST(TokenizerFilesTest, FolderPrefersTokenizerModelAndFindsTheTemplate) {
     folder.write("chat_template.jinja", "from jinja");
     EXPECT_EQ(read_hf_vocabulary(folder.path())->chat_template, "from jinja");
 
-    folder.write("generation_config.json", R"({"eos_token_id": [1, 4, 262144]})");  // one has no piece
+    folder.write("generation_config.json",
+                 R"({"eos_token_id": [1, 4, 262144]})");  // one has no piece
     EXPECT_THAT(read_hf_vocabulary(folder.path())->stop_ids, testing::ElementsAre(1, 5, 4));
 }
 
@@ -106,7 +116,9 @@ TEST(TokenizerFilesTest, SpecialTokensOfTokenizerConfigByName) {
     vocabulary.pieces[1].text = "</s>";
     vocabulary.pieces[2].text = "<s>";
     folder.write("tokenizer.json", tokenizer_json_text(vocabulary));
-    folder.write("tokenizer_config.json", R"({"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "add_bos_token": true})");
+    folder.write(
+        "tokenizer_config.json",
+        R"({"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "add_bos_token": true})");
     auto read = read_hf_vocabulary(folder.path());
     ASSERT_TRUE(read) << read.error().message;
     EXPECT_EQ(read->bos, 2);

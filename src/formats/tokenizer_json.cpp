@@ -59,7 +59,10 @@ public:
         if (path.is(0, "normalizer") || path.is(0, "pre_tokenizer") || path.is(0, "decoder")) {
             const auto* text = std::get_if<std::string>(&value);
             if (text != nullptr && path.is(path.size() - 1, "type")) {
-                if (*text == "ByteLevel") return fail(ErrorCode::unsupported, "{}: {} is ByteLevel, expected SentencePiece BPE", name_, shown(path.text()));
+                if (*text == "ByteLevel")
+                    return fail(ErrorCode::unsupported,
+                                "{}: {} is ByteLevel, expected SentencePiece BPE", name_,
+                                shown(path.text()));
                 if (*text == "Prepend" && path.is(0, "normalizer")) add_space_prefix_ = true;
             }
         }
@@ -77,20 +80,25 @@ public:
         for (std::size_t i = 0; i < vocabulary.pieces.size(); ++i) {
             const Piece& piece = vocabulary.pieces[i];
             if (i >= present_.size() || !present_[i]) return bad("id {} has no piece", i);
-            if (!ids.emplace(piece.text, i).second) return bad("piece {} has two ids", shown(piece.text));
+            if (!ids.emplace(piece.text, i).second)
+                return bad("piece {} has two ids", shown(piece.text));
         }
         for (std::size_t rank = 0; rank < merges_.size(); ++rank) {
             const auto it = ids.find(merges_[rank]);
-            if (it == ids.end()) return bad("model.merges[{}] makes {}, which is not in model.vocab", rank, shown(merges_[rank]));
+            if (it == ids.end())
+                return bad("model.merges[{}] makes {}, which is not in model.vocab", rank,
+                           shown(merges_[rank]));
             float& score = vocabulary.pieces[it->second].score;
             if (score == kScoreWithoutMerge) score = -static_cast<float>(rank);
         }
         const auto find = [&](std::string_view text) -> std::optional<std::int32_t> {
             const auto it = ids.find(text);
-            return it == ids.end() ? std::nullopt : std::optional(static_cast<std::int32_t>(it->second));
+            return it == ids.end() ? std::nullopt
+                                   : std::optional(static_cast<std::int32_t>(it->second));
         };
         vocabulary.unk = find(unknown_);
-        if (vocabulary.unk) vocabulary.pieces[static_cast<std::size_t>(*vocabulary.unk)].type = PieceType::unknown;
+        if (vocabulary.unk)
+            vocabulary.pieces[static_cast<std::size_t>(*vocabulary.unk)].type = PieceType::unknown;
         vocabulary.bos = find("<bos>");
         vocabulary.eos = find("<eos>");
         vocabulary.pad = find("<pad>");
@@ -103,14 +111,18 @@ public:
 private:
     template <typename... Args>
     tl::unexpected<Error> bad(fmt::format_string<Args...> format, Args&&... args) const {
-        return fail(ErrorCode::invalid_file, "{}: {}", name_, fmt::format(format, std::forward<Args>(args)...));
+        return fail(ErrorCode::invalid_file, "{}: {}", name_,
+                    fmt::format(format, std::forward<Args>(args)...));
     }
 
     Status model(const JsonPath& path, const JsonValue& value) {
         if (path.is(1, "type") && path.size() == 2) {
             const auto* text = std::get_if<std::string>(&value);
-            if (text == nullptr) return bad("model.type is {}, expected a string", json_kind(value));
-            if (*text != "BPE") return fail(ErrorCode::unsupported, "{}: model.type is {}, expected 'BPE'", name_, shown(*text));
+            if (text == nullptr)
+                return bad("model.type is {}, expected a string", json_kind(value));
+            if (*text != "BPE")
+                return fail(ErrorCode::unsupported, "{}: model.type is {}, expected 'BPE'", name_,
+                            shown(*text));
             type_ = *text;
         } else if (path.is(1, "unk_token") && path.size() == 2) {
             if (const auto* text = std::get_if<std::string>(&value)) unknown_ = *text;
@@ -124,24 +136,33 @@ private:
 
     Status vocab(const JsonPath& path, const JsonValue& value) {
         if (path.size() == 2) {
-            return std::holds_alternative<JsonObject>(value) ? Status() : bad("model.vocab is {}, expected an object", json_kind(value));
+            return std::holds_alternative<JsonObject>(value)
+                       ? Status()
+                       : bad("model.vocab is {}, expected an object", json_kind(value));
         }
         const std::string& text = path[2].key;
         const auto* id = std::get_if<std::uint64_t>(&value);
-        if (id == nullptr || path.size() != 3) return bad("model.vocab: the id of {} is {}, expected an integer from 0", shown(text), json_kind(value));
+        if (id == nullptr || path.size() != 3)
+            return bad("model.vocab: the id of {} is {}, expected an integer from 0", shown(text),
+                       json_kind(value));
         ++n_vocab_;
-        Piece piece{text, kScoreWithoutMerge, byte_piece_value(text) ? PieceType::byte : PieceType::normal};
+        Piece piece{text, kScoreWithoutMerge,
+                    byte_piece_value(text) ? PieceType::byte : PieceType::normal};
         return place(*id, std::move(piece), "model.vocab");
     }
 
     /// Puts `piece` at `id`, which must be free.
     Status place(std::uint64_t id, Piece piece, std::string_view where) {
-        if (id >= kMaxPieces) return bad("{}: the id of {} is {}, expected at most {}", where, shown(piece.text), id, kMaxPieces - 1);
+        if (id >= kMaxPieces)
+            return bad("{}: the id of {} is {}, expected at most {}", where, shown(piece.text), id,
+                       kMaxPieces - 1);
         if (id >= pieces_.size()) {
             pieces_.resize(id + 1);
             present_.resize(id + 1);
         }
-        if (present_[id]) return bad("{}: id {} is both {} and {}", where, id, shown(pieces_[id].text), shown(piece.text));
+        if (present_[id])
+            return bad("{}: id {} is both {} and {}", where, id, shown(pieces_[id].text),
+                       shown(piece.text));
         present_[id] = true;
         pieces_[id] = std::move(piece);
         return {};
@@ -151,12 +172,15 @@ private:
     Status merge(const JsonPath& path, const JsonValue& value) {
         const auto* text = std::get_if<std::string>(&value);
         if (path.size() == 2) {
-            return std::holds_alternative<JsonArray>(value) ? Status() : bad("model.merges is {}, expected an array", json_kind(value));
+            return std::holds_alternative<JsonArray>(value)
+                       ? Status()
+                       : bad("model.merges is {}, expected an array", json_kind(value));
         }
         const std::size_t rank = path[2].index;
         if (!path[2].element) return bad("model.merges is not an array");
         if (path.size() == 3) {
-            if (rank == kMaxMerges) return bad("model.merges has more than {} elements", kMaxMerges);
+            if (rank == kMaxMerges)
+                return bad("model.merges has more than {} elements", kMaxMerges);
             if (auto status = last_merge_complete(); !status) return status;
             if (std::holds_alternative<JsonArray>(value)) {
                 merges_.push_back("");
@@ -170,7 +194,8 @@ private:
             parts_ = 2;
             return {};
         }
-        if (path.size() != 4 || text == nullptr || ++parts_ > 2) return bad("model.merges[{}] is not a pair", rank);
+        if (path.size() != 4 || text == nullptr || ++parts_ > 2)
+            return bad("model.merges[{}] is not a pair", rank);
         merges_.extend_last(*text);
         return {};
     }
@@ -182,27 +207,34 @@ private:
 
     Status added_token(const JsonPath& path, const JsonValue& value) {
         if (path.size() == 1) {
-            return std::holds_alternative<JsonArray>(value) ? Status() : bad("added_tokens is {}, expected an array", json_kind(value));
+            return std::holds_alternative<JsonArray>(value)
+                       ? Status()
+                       : bad("added_tokens is {}, expected an array", json_kind(value));
         }
         if (!path[1].element) return bad("added_tokens is not an array");
         if (path.size() == 2) {
-            if (!std::holds_alternative<JsonObject>(value)) return bad("{} is {}, expected an object", path.text(), json_kind(value));
-            if (added_.size() == kMaxPieces) return bad("added_tokens has more than {} elements", kMaxPieces);
+            if (!std::holds_alternative<JsonObject>(value))
+                return bad("{} is {}, expected an object", path.text(), json_kind(value));
+            if (added_.size() == kMaxPieces)
+                return bad("added_tokens has more than {} elements", kMaxPieces);
             added_.emplace_back();
             return {};
         }
         AddedToken& token = added_.back();
         if (path.is(2, "id")) {
             const auto* id = std::get_if<std::uint64_t>(&value);
-            if (id == nullptr) return bad("{} is {}, expected an integer from 0", path.text(), json_kind(value));
+            if (id == nullptr)
+                return bad("{} is {}, expected an integer from 0", path.text(), json_kind(value));
             token.id = *id;
         } else if (path.is(2, "content")) {
             const auto* text = std::get_if<std::string>(&value);
-            if (text == nullptr) return bad("{} is {}, expected a string", path.text(), json_kind(value));
+            if (text == nullptr)
+                return bad("{} is {}, expected a string", path.text(), json_kind(value));
             token.content = *text;
         } else if (path.is(2, "special")) {
             const auto* special = std::get_if<bool>(&value);
-            if (special == nullptr) return bad("{} is {}, expected a boolean", path.text(), json_kind(value));
+            if (special == nullptr)
+                return bad("{} is {}, expected a boolean", path.text(), json_kind(value));
             token.special = *special;
         }
         return {};
@@ -213,14 +245,20 @@ private:
         pieces_.swap(pieces);
         for (std::size_t i = 0; i < added_.size(); ++i) {
             AddedToken& token = added_[i];
-            if (!token.id || token.content.empty()) return bad("added_tokens[{}] lacks {}", i, token.id ? "content" : "id");
-            const bool control = token.special || token.content == "<start_of_turn>" || token.content == "<end_of_turn>";
+            if (!token.id || token.content.empty())
+                return bad("added_tokens[{}] lacks {}", i, token.id ? "content" : "id");
+            const bool control = token.special || token.content == "<start_of_turn>" ||
+                                 token.content == "<end_of_turn>";
             const PieceType type = control ? PieceType::control : PieceType::user_defined;
-            if (*token.id < pieces_.size() && present_[*token.id] && pieces_[*token.id].text == token.content) {
+            if (*token.id < pieces_.size() && present_[*token.id] &&
+                pieces_[*token.id].text == token.content) {
                 pieces_[*token.id].type = type;
                 continue;
             }
-            if (auto status = place(*token.id, {token.content, kScoreWithoutMerge, type}, fmt::format("added_tokens[{}]", i)); !status) return status;
+            if (auto status = place(*token.id, {token.content, kScoreWithoutMerge, type},
+                                    fmt::format("added_tokens[{}]", i));
+                !status)
+                return status;
         }
         pieces_.swap(pieces);
         return {};
@@ -251,7 +289,8 @@ Result<Vocabulary> read_tokenizer_json(const std::string& path) {
     if (!file) return forward(file);
     const auto bytes = file->bytes();
     if (bytes.size() > kMaxJsonBytes) {
-        return fail(ErrorCode::invalid_file, "{}: {} bytes, expected at most {}", path, bytes.size(), kMaxJsonBytes);
+        return fail(ErrorCode::invalid_file, "{}: {} bytes, expected at most {}", path,
+                    bytes.size(), kMaxJsonBytes);
     }
     return parse_tokenizer_json(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }

@@ -11,7 +11,9 @@
 namespace unicorn::formats {
 
 std::optional<PieceType> piece_type(std::int64_t id) {
-    if (id < static_cast<std::int64_t>(PieceType::normal) || id > static_cast<std::int64_t>(PieceType::byte)) return {};
+    if (id < static_cast<std::int64_t>(PieceType::normal) ||
+        id > static_cast<std::int64_t>(PieceType::byte))
+        return {};
     return static_cast<PieceType>(id);
 }
 
@@ -30,7 +32,8 @@ Status check_pieces(const std::string& path, std::span<const Piece> pieces) {
                         shown(pieces[i].text), pieces[i].score);
         }
         if (pieces[i].type == PieceType::byte && !byte_piece_value(pieces[i].text)) {
-            return fail(ErrorCode::invalid_file, "{}: piece {} ({}) is a byte piece, expected '<0xNN>'", path, i,
+            return fail(ErrorCode::invalid_file,
+                        "{}: piece {} ({}) is a byte piece, expected '<0xNN>'", path, i,
                         shown(pieces[i].text));
         }
     }
@@ -39,7 +42,8 @@ Status check_pieces(const std::string& path, std::span<const Piece> pieces) {
 
 void add_stop_id(Vocabulary& vocabulary, std::int32_t id) {
     UNICORN_CHECK(id >= 0 && static_cast<std::size_t>(id) < vocabulary.pieces.size());
-    if (std::ranges::find(vocabulary.stop_ids, id) == vocabulary.stop_ids.end()) vocabulary.stop_ids.push_back(id);
+    if (std::ranges::find(vocabulary.stop_ids, id) == vocabulary.stop_ids.end())
+        vocabulary.stop_ids.push_back(id);
 }
 
 void add_named_stop_ids(Vocabulary& vocabulary) {

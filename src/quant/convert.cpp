@@ -56,21 +56,30 @@ std::optional<std::uint32_t> file_type(DType type) {
 /// What the text model's tensor names begin with: checkpoints of four origins differ.
 Result<std::string> find_prefix(const Safetensors& files, const std::string& folder) {
     for (const char* prefix : {"model.", "language_model.model.", "model.language_model.", ""}) {
-        if (files.find(std::string(prefix) + "embed_tokens.weight") != nullptr) return std::string(prefix);
+        if (files.find(std::string(prefix) + "embed_tokens.weight") != nullptr)
+            return std::string(prefix);
     }
-    return fail(ErrorCode::invalid_file, "{}: no tensor is called embed_tokens.weight, with any prefix of Gemma 3's", folder);
+    return fail(ErrorCode::invalid_file,
+                "{}: no tensor is called embed_tokens.weight, with any prefix of Gemma 3's",
+                folder);
 }
 
 bool is_vision(std::string_view name) {
-    return name.find("vision_tower.") != std::string_view::npos || name.find("multi_modal_projector.") != std::string_view::npos ||
+    return name.find("vision_tower.") != std::string_view::npos ||
+           name.find("multi_modal_projector.") != std::string_view::npos ||
            name.find("vision_model.") != std::string_view::npos;
 }
 
 /// Lists the tensors to write, in the file's order, and checks each source.
 class Planner {
 public:
-    Planner(const Safetensors& files, const HfConfig& config, DType type, std::string prefix, ConvertReport& report)
-        : files_(files), config_(config), type_(type), prefix_(std::move(prefix)), report_(report) {}
+    Planner(const Safetensors& files, const HfConfig& config, DType type, std::string prefix,
+            ConvertReport& report)
+        : files_(files),
+          config_(config),
+          type_(type),
+          prefix_(std::move(prefix)),
+          report_(report) {}
 
     std::vector<Job> jobs;
 
@@ -80,7 +89,8 @@ public:
         const std::uint64_t e = config_.head_dim;
         const std::uint64_t q = config_.num_attention_heads * e;
         const std::uint64_t kv = config_.num_key_value_heads * e;
-        matrix(prefix_ + "embed_tokens.weight", "token_embd.weight", config_.vocab_size, d, embedding_type(), n_pieces);
+        matrix(prefix_ + "embed_tokens.weight", "token_embd.weight", config_.vocab_size, d,
+               embedding_type(), n_pieces);
         for (std::uint64_t i = 0; i < config_.num_hidden_layers; ++i) {
             const std::string hf = fmt::format("{}layers.{}.", prefix_, i);
             const std::string gguf = fmt::format("blk.{}.", i);
@@ -107,7 +117,8 @@ public:
 private:
     DType embedding_type() const {
         if (type_ != DType::q4_0) return type_;
-        return config_.hidden_size % tensor::info(DType::q6_k).block_size == 0 ? DType::q6_k : DType::q8_0;
+        return config_.hidden_size % tensor::info(DType::q6_k).block_size == 0 ? DType::q6_k
+                                                                               : DType::q8_0;
     }
 
     /// The tensor `name` of the given shape; nullptr once anything has failed.
@@ -115,13 +126,17 @@ private:
         if (!status_) return nullptr;
         const SafetensorsTensor* found = files_.find(name);
         if (found == nullptr) {
-            status_ = fail(ErrorCode::invalid_file, "{}: tensor {} is missing", files_.files()[0].path(), formats::shown(name));
+            status_ = fail(ErrorCode::invalid_file, "{}: tensor {} is missing",
+                           files_.files()[0].path(), formats::shown(name));
         } else if (found->shape != shape) {
-            status_ = fail(ErrorCode::invalid_file, "{}: tensor {} has shape [{}], but config.json asks for [{}]", files_.path_of(*found),
-                           formats::shown(name), fmt::join(found->shape, ", "), fmt::join(shape, ", "));
+            status_ = fail(ErrorCode::invalid_file,
+                           "{}: tensor {} has shape [{}], but config.json asks for [{}]",
+                           files_.path_of(*found), formats::shown(name),
+                           fmt::join(found->shape, ", "), fmt::join(shape, ", "));
         } else if (!formats::is_float(found->type)) {
-            status_ = fail(ErrorCode::unsupported, "{}: tensor {} has dtype {}, expected F32, F16 or BF16", files_.path_of(*found),
-                           formats::shown(name), found->type_name);
+            status_ = fail(ErrorCode::unsupported,
+                           "{}: tensor {} has dtype {}, expected F32, F16 or BF16",
+                           files_.path_of(*found), formats::shown(name), found->type_name);
         }
         if (!status_) return nullptr;
         used_.insert(name);
@@ -129,10 +144,12 @@ private:
     }
 
     void norm(const std::string& name, const std::string& gguf_name, std::uint64_t size) {
-        if (const auto* found = source(name, {size})) jobs.push_back({gguf_name, found, DType::f32, 1, size, true});
+        if (const auto* found = source(name, {size}))
+            jobs.push_back({gguf_name, found, DType::f32, 1, size, true});
     }
 
-    void matrix(const std::string& name, const std::string& gguf_name, std::uint64_t rows, std::uint64_t cols, DType type,
+    void matrix(const std::string& name, const std::string& gguf_name, std::uint64_t rows,
+                std::uint64_t cols, DType type,
                 std::uint64_t rows_kept = std::numeric_limits<std::uint64_t>::max()) {
         const auto* found = source(name, {rows, cols});
         if (found == nullptr) return;
@@ -146,7 +163,8 @@ private:
     /// lm_head becomes output.weight when it is a matrix of its own.
     void head(std::uint64_t n_pieces) {
         std::string name;
-        for (const char* candidate : {"lm_head.weight", "language_model.lm_head.weight", "model.lm_head.weight"}) {
+        for (const char* candidate :
+             {"lm_head.weight", "language_model.lm_head.weight", "model.lm_head.weight"}) {
             if (files_.find(candidate) != nullptr) name = candidate;
         }
         if (name.empty() && config_.tie_word_embeddings) return;
@@ -156,7 +174,8 @@ private:
             if (found == nullptr) return;
             const SafetensorsTensor& embedding = *jobs.front().source;
             if (!same_bytes(*found, embedding)) {
-                matrix(name, "output.weight", config_.vocab_size, config_.hidden_size, embedding_type(), n_pieces);
+                matrix(name, "output.weight", config_.vocab_size, config_.hidden_size,
+                       embedding_type(), n_pieces);
                 return;
             }
         }
@@ -185,11 +204,14 @@ private:
             if (used_.contains(tensor.name)) continue;
             if (is_vision(tensor.name)) {
                 ++report_.n_vision_skipped;
-            } else if (tensor.name.ends_with("rotary_emb.inv_freq") || tensor.name.ends_with("position_ids")) {
-                report_.other_skipped.push_back(tensor.name);  // a buffer, computed from config.json
+            } else if (tensor.name.ends_with("rotary_emb.inv_freq") ||
+                       tensor.name.ends_with("position_ids")) {
+                report_.other_skipped.push_back(
+                    tensor.name);  // a buffer, computed from config.json
             } else {
-                return fail(ErrorCode::unsupported, "{}: tensor {} has no place in Gemma 3 of {} layers", files_.path_of(tensor),
-                            formats::shown(tensor.name), config_.num_hidden_layers);
+                return fail(
+                    ErrorCode::unsupported, "{}: tensor {} has no place in Gemma 3 of {} layers",
+                    files_.path_of(tensor), formats::shown(tensor.name), config_.num_hidden_layers);
             }
         }
         return {};
@@ -220,18 +242,27 @@ std::optional<std::uint32_t> pattern_of(const std::vector<bool>& is_global) {
     return {};
 }
 
-Status set_metadata(formats::GgufWriter& writer, const HfConfig& config, const std::string& folder, const ConvertOptions& options) {
+Status set_metadata(formats::GgufWriter& writer, const HfConfig& config, const std::string& folder,
+                    const ConvertOptions& options) {
     namespace keys = formats::gemma3;
     const auto pattern = pattern_of(config.is_global);
     if (!pattern) {
-        return fail(ErrorCode::unsupported, "{}: layer_types is not periodic: GGUF can only say that every n-th layer is global", folder);
+        return fail(
+            ErrorCode::unsupported,
+            "{}: layer_types is not periodic: GGUF can only say that every n-th layer is global",
+            folder);
     }
-    const auto u32 = [&](std::string_view key, std::uint64_t value) { writer.set_uint32(key, static_cast<std::uint32_t>(value)); };
-    const auto f32 = [&](std::string_view key, double value) { writer.set_float32(key, static_cast<float>(value)); };
+    const auto u32 = [&](std::string_view key, std::uint64_t value) {
+        writer.set_uint32(key, static_cast<std::uint32_t>(value));
+    };
+    const auto f32 = [&](std::string_view key, double value) {
+        writer.set_float32(key, static_cast<float>(value));
+    };
     writer.set_string("general.architecture", keys::kArchitecture);
     writer.set_string("general.type", "model");
     const auto path = std::filesystem::absolute(folder).lexically_normal();
-    const std::string folder_name = (path.has_filename() ? path : path.parent_path()).filename().string();
+    const std::string folder_name =
+        (path.has_filename() ? path : path.parent_path()).filename().string();
     const std::string& name = options.name.empty() ? folder_name : options.name;
     writer.set_string("general.name", formats::valid_utf8(name) ? name : formats::shown(name));
     u32("general.file_type", *file_type(options.type));
@@ -255,21 +286,26 @@ Status set_metadata(formats::GgufWriter& writer, const HfConfig& config, const s
     if (config.rope_local_base_freq != 1e4) f32(keys::kRopeBaseLocal, config.rope_local_base_freq);
     if (*pattern != 6) u32(keys::kSlidingWindowPattern, *pattern);
     const double derived = config.num_hidden_layers == keys::kLayersOf27b
-                               ? static_cast<double>(config.hidden_size) / static_cast<double>(config.num_attention_heads)
+                               ? static_cast<double>(config.hidden_size) /
+                                     static_cast<double>(config.num_attention_heads)
                                : static_cast<double>(config.head_dim);
-    if (config.query_pre_attn_scalar != derived) f32(keys::kQueryPreAttnScalar, config.query_pre_attn_scalar);
+    if (config.query_pre_attn_scalar != derived)
+        f32(keys::kQueryPreAttnScalar, config.query_pre_attn_scalar);
     return {};
 }
 
 /// Makes the vocabulary's pieces and the embedding's rows equally many.
-Status fit_vocabulary(Vocabulary& vocabulary, std::uint64_t rows, const std::string& folder, ConvertReport& report) {
+Status fit_vocabulary(Vocabulary& vocabulary, std::uint64_t rows, const std::string& folder,
+                      ConvertReport& report) {
     const std::size_t n_pieces = vocabulary.pieces.size();
     report.embedding_rows_dropped = rows > n_pieces ? rows - n_pieces : 0;
     if (rows >= n_pieces) return {};
     for (std::size_t i = rows; i < n_pieces; ++i) {
         const PieceType type = vocabulary.pieces[i].type;
         if (type != PieceType::control && type != PieceType::unused) {
-            return fail(ErrorCode::invalid_file, "{}: the vocabulary has {} pieces, but the embedding only {} rows", folder, n_pieces, rows);
+            return fail(ErrorCode::invalid_file,
+                        "{}: the vocabulary has {} pieces, but the embedding only {} rows", folder,
+                        n_pieces, rows);
         }
     }
     std::vector<std::int32_t> ids = vocabulary.stop_ids;
@@ -278,7 +314,9 @@ Status fit_vocabulary(Vocabulary& vocabulary, std::uint64_t rows, const std::str
     }
     for (const std::int32_t id : ids) {
         if (static_cast<std::uint64_t>(id) >= rows) {
-            return fail(ErrorCode::invalid_file, "{}: the special token {} has no row in the embedding of {}", folder, id, rows);
+            return fail(ErrorCode::invalid_file,
+                        "{}: the special token {} has no row in the embedding of {}", folder, id,
+                        rows);
         }
     }
     report.pieces_dropped = n_pieces - rows;
@@ -288,7 +326,8 @@ Status fit_vocabulary(Vocabulary& vocabulary, std::uint64_t rows, const std::str
 
 /// Rows first, first + 1, ... of `job`, encoded into `out` (rows * row_bytes) by all threads.
 /// Gives the first row with a weight that is not finite, if there is one.
-std::optional<std::uint64_t> encode_rows(ThreadPool& pool, const Job& job, std::uint64_t first, std::uint64_t rows, std::span<std::byte> out) {
+std::optional<std::uint64_t> encode_rows(ThreadPool& pool, const Job& job, std::uint64_t first,
+                                         std::uint64_t rows, std::span<std::byte> out) {
     constexpr std::uint64_t kNone = std::numeric_limits<std::uint64_t>::max();
     std::atomic<std::uint64_t> bad_row{kNone};
     const std::size_t row_bytes = tensor::row_bytes(job.type, job.cols);
@@ -298,7 +337,8 @@ std::optional<std::uint64_t> encode_rows(ThreadPool& pool, const Job& job, std::
         for (std::size_t r = range.begin; r < range.end; ++r) {
             formats::decode_floats(*job.source, (first + r) * job.cols, row);
             bool finite = true;
-            for (const float x : row) finite = finite && std::abs(x) <= std::numeric_limits<float>::max();
+            for (const float x : row)
+                finite = finite && std::abs(x) <= std::numeric_limits<float>::max();
             if (!finite) {
                 std::uint64_t seen = bad_row.load();
                 while (first + r < seen && !bad_row.compare_exchange_weak(seen, first + r)) {
@@ -314,7 +354,8 @@ std::optional<std::uint64_t> encode_rows(ThreadPool& pool, const Job& job, std::
     return bad_row == kNone ? std::nullopt : std::optional(bad_row.load());
 }
 
-Status write_tensors(formats::GgufWriter& writer, const Safetensors& files, std::span<const Job> jobs, std::size_t n_threads) {
+Status write_tensors(formats::GgufWriter& writer, const Safetensors& files,
+                     std::span<const Job> jobs, std::size_t n_threads) {
     ThreadPool pool(n_threads);
     Progress progress("convert", writer.tensor_bytes(), ProgressUnit::bytes);
     std::uint64_t done = 0;
@@ -322,13 +363,15 @@ Status write_tensors(formats::GgufWriter& writer, const Safetensors& files, std:
     for (const Job& job : jobs) {
         const std::size_t row_bytes = tensor::row_bytes(job.type, job.cols);
         const std::uint64_t rows_at_once = std::max<std::uint64_t>(1, kChunkBytes / row_bytes);
-        const std::uint64_t source_row_bytes = job.source->bytes.size() / job.source->n_elements() * job.cols;
+        const std::uint64_t source_row_bytes =
+            job.source->bytes.size() / job.source->n_elements() * job.cols;
         const MappedFile& file = files.files()[job.source->file];
         for (std::uint64_t first = 0; first < job.rows; first += rows_at_once) {
             const std::uint64_t rows = std::min(rows_at_once, job.rows - first);
             out.resize(rows * row_bytes);
             if (const auto bad = encode_rows(pool, job, first, rows, out)) {
-                return fail(ErrorCode::invalid_file, "{}: tensor {} holds a NaN or an infinity in row {}", file.path(),
+                return fail(ErrorCode::invalid_file,
+                            "{}: tensor {} holds a NaN or an infinity in row {}", file.path(),
                             formats::shown(job.source->name), *bad);
             }
             if (auto status = writer.write(out); !status) return status;
@@ -342,9 +385,12 @@ Status write_tensors(formats::GgufWriter& writer, const Safetensors& files, std:
 
 }  // namespace
 
-Result<ConvertReport> convert_hf(const std::string& folder, const std::string& out, const ConvertOptions& options) {
+Result<ConvertReport> convert_hf(const std::string& folder, const std::string& out,
+                                 const ConvertOptions& options) {
     if (!file_type(options.type)) {
-        return fail(ErrorCode::invalid_argument, "convert does not write {}, only f32, f16, bf16, q8_0 and q4_0", tensor::name(options.type));
+        return fail(ErrorCode::invalid_argument,
+                    "convert does not write {}, only f32, f16, bf16, q8_0 and q4_0",
+                    tensor::name(options.type));
     }
     auto config = formats::read_hf_config(folder);
     if (!config) return forward(config);
@@ -356,12 +402,14 @@ Result<ConvertReport> convert_hf(const std::string& folder, const std::string& o
     if (!prefix) return forward(prefix);
 
     ConvertReport report;
-    if (auto status = fit_vocabulary(*vocabulary, config->vocab_size, folder, report); !status) return forward(status);
+    if (auto status = fit_vocabulary(*vocabulary, config->vocab_size, folder, report); !status)
+        return forward(status);
     Planner planner(*files, *config, options.type, *prefix, report);
     if (auto status = planner.plan(vocabulary->pieces.size()); !status) return forward(status);
 
     formats::GgufWriter writer;
-    if (auto status = set_metadata(writer, *config, folder, options); !status) return forward(status);
+    if (auto status = set_metadata(writer, *config, folder, options); !status)
+        return forward(status);
     formats::write_vocabulary(writer, *vocabulary);
     for (const Job& job : planner.jobs) {
         const std::uint64_t dims[] = {job.cols, job.rows};
@@ -371,7 +419,8 @@ Result<ConvertReport> convert_hf(const std::string& folder, const std::string& o
     report.tensor_bytes = writer.tensor_bytes();
     if (auto status = writer.begin(out); !status) return forward(status);
     const std::size_t n_threads = options.n_threads == 0 ? available_cpus() : options.n_threads;
-    if (auto status = write_tensors(writer, *files, planner.jobs, n_threads); !status) return forward(status);
+    if (auto status = write_tensors(writer, *files, planner.jobs, n_threads); !status)
+        return forward(status);
     if (auto status = writer.finish(); !status) return forward(status);
     return report;
 }

@@ -38,7 +38,9 @@ struct ConvertReport {
 ///           was read of the mapped files is dropped.
 /// Errors    not_found, io; invalid_file for a folder that contradicts itself (a missing tensor, a
 ///           shape that is not config.json's, weights that are not finite); unsupported for what
-///           Gemma 3 in GGUF cannot say; invalid_argument for another type. `out` then stays as it was.
-Result<ConvertReport> convert_hf(const std::string& folder, const std::string& out, const ConvertOptions& options);
+///           Gemma 3 in GGUF cannot say; invalid_argument for another type. `out` then stays as it
+///           was.
+Result<ConvertReport> convert_hf(const std::string& folder, const std::string& out,
+                                 const ConvertOptions& options);
 
 }  // namespace unicorn::quant

@@ -27,7 +27,8 @@ namespace keys = formats::gemma3;
 void write_small_files(const TempFolder& folder, const TinyModel& model) {
     folder.write("config.json", model.config());
     folder.write("tokenizer.model", formats::sentencepiece_bytes(tiny_vocabulary()));
-    folder.write("tokenizer_config.json", "{\"chat_template\":\"{{ bos_token }}<start_of_turn>\",\"bos_token\":\"<bos>\"}");
+    folder.write("tokenizer_config.json",
+                 "{\"chat_template\":\"{{ bos_token }}<start_of_turn>\",\"bos_token\":\"<bos>\"}");
 }
 
 void write_model(const TempFolder& folder, const TinyModel& model) {
@@ -44,7 +45,8 @@ float f32_at(const Gguf& gguf, std::string_view name, std::size_t i) {
 TEST(ConvertTest, F32IsTheCheckpointItself) {
     const TempFolder folder;
     write_model(folder, {});
-    auto report = convert_hf(folder.path(), folder.file("out.gguf"), {.type = DType::f32, .name = "tiny"});
+    auto report =
+        convert_hf(folder.path(), folder.file("out.gguf"), {.type = DType::f32, .name = "tiny"});
     ASSERT_TRUE(report) << report.error().message;
     EXPECT_EQ(report->n_tensors, 2U + 3 * 13);
     EXPECT_EQ(report->embedding_rows_dropped, 288U - 271U);
@@ -77,9 +79,11 @@ TEST(ConvertTest, F32IsTheCheckpointItself) {
     ASSERT_NE(embedding, nullptr);
     EXPECT_THAT(embedding->dims, testing::ElementsAre(64, 271));
     const std::pair<const char*, std::size_t> matrices[] = {
-        {"token_embd.weight", 0}, {"blk.0.attn_q.weight", 1}, {"blk.0.attn_k.weight", 2}, {"blk.0.attn_v.weight", 3},
-        {"blk.0.attn_output.weight", 4}, {"blk.0.ffn_gate.weight", 11}, {"blk.0.ffn_up.weight", 12},
-        {"blk.0.ffn_down.weight", 13}, {"blk.2.ffn_down.weight", 39}};
+        {"token_embd.weight", 0},        {"blk.0.attn_q.weight", 1},
+        {"blk.0.attn_k.weight", 2},      {"blk.0.attn_v.weight", 3},
+        {"blk.0.attn_output.weight", 4}, {"blk.0.ffn_gate.weight", 11},
+        {"blk.0.ffn_up.weight", 12},     {"blk.0.ffn_down.weight", 13},
+        {"blk.2.ffn_down.weight", 39}};
     for (const auto& [name, seed] : matrices) {
         ASSERT_NE(gguf.find_tensor(name), nullptr) << name;
         for (std::size_t i = 0; i < gguf.find_tensor(name)->bytes.size() / 4; ++i) {
@@ -87,8 +91,9 @@ TEST(ConvertTest, F32IsTheCheckpointItself) {
         }
     }
     const std::pair<const char*, std::size_t> norms[] = {
-        {"blk.0.attn_q_norm.weight", 5}, {"blk.0.attn_k_norm.weight", 6}, {"blk.0.attn_norm.weight", 7},
-        {"blk.0.post_attention_norm.weight", 8}, {"blk.0.ffn_norm.weight", 9}, {"blk.0.post_ffw_norm.weight", 10},
+        {"blk.0.attn_q_norm.weight", 5}, {"blk.0.attn_k_norm.weight", 6},
+        {"blk.0.attn_norm.weight", 7},   {"blk.0.post_attention_norm.weight", 8},
+        {"blk.0.ffn_norm.weight", 9},    {"blk.0.post_ffw_norm.weight", 10},
         {"output_norm.weight", 40}};
     for (const auto& [name, seed] : norms) {
         ASSERT_NE(gguf.find_tensor(name), nullptr) << name;
@@ -110,7 +115,8 @@ TEST(ConvertTest, QuantisedRowsAreThoseOfQuantizeRow) {
     const TempFolder folder;
     write_model(folder, {});
     for (const DType type : {DType::f16, DType::bf16, DType::q8_0, DType::q4_0}) {
-        ASSERT_TRUE(convert_hf(folder.path(), folder.file("out.gguf"), {.type = type, .n_threads = 3}));
+        ASSERT_TRUE(
+            convert_hf(folder.path(), folder.file("out.gguf"), {.type = type, .n_threads = 3}));
         const Gguf gguf = Gguf::open(folder.file("out.gguf")).value();
         const auto* down = gguf.find_tensor("blk.1.ffn_down.weight");
         ASSERT_EQ(down->type, type);
@@ -119,9 +125,12 @@ TEST(ConvertTest, QuantisedRowsAreThoseOfQuantizeRow) {
         for (std::size_t r = 0; r < 64; ++r) {
             for (std::size_t i = 0; i < 96; ++i) x[i] = TinyModel::weight(26, r * 96 + i);
             quantize_row(type, x, expected.data());
-            ASSERT_TRUE(std::ranges::equal(down->bytes.subspan(r * expected.size(), expected.size()), expected)) << r;
+            ASSERT_TRUE(std::ranges::equal(
+                down->bytes.subspan(r * expected.size(), expected.size()), expected))
+                << r;
         }
-        EXPECT_EQ(gguf.find_tensor("token_embd.weight")->type, type == DType::q4_0 ? DType::q8_0 : type);
+        EXPECT_EQ(gguf.find_tensor("token_embd.weight")->type,
+                  type == DType::q4_0 ? DType::q8_0 : type);
         EXPECT_EQ(gguf.find_tensor("blk.1.ffn_norm.weight")->type, DType::f32);
     }
 }
@@ -140,14 +149,18 @@ TEST(ConvertTest, ShardsAndEveryPrefixGiveTheSameFile) {
         const auto files = formats::Safetensors::open(all).value();
         for (std::size_t i = 0; i < files.tensors().size(); ++i) {
             const auto& t = files.tensors()[i];
-            shards[i % 2].add(t.name, "F32", t.shape, {reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()});
-            map += fmt::format("{}\"{}\":\"part-{}.safetensors\"", i == 0 ? "" : ",", t.name, i % 2);
+            shards[i % 2].add(t.name, "F32", t.shape,
+                              {reinterpret_cast<const char*>(t.bytes.data()), t.bytes.size()});
+            map +=
+                fmt::format("{}\"{}\":\"part-{}.safetensors\"", i == 0 ? "" : ",", t.name, i % 2);
         }
         shards[1].add("vision_tower.patch.weight", "F16", {2}, "\1\2\3\4");
         folder.write("part-0.safetensors", shards[0].bytes());
         folder.write("part-1.safetensors", shards[1].bytes());
-        folder.write("model.safetensors.index.json", "{\"metadata\":{\"total_size\":1},\"weight_map\":{" + map + "}}");
-        auto report = convert_hf(folder.path(), folder.file("out.gguf"), {.type = DType::q8_0, .name = "same"});
+        folder.write("model.safetensors.index.json",
+                     "{\"metadata\":{\"total_size\":1},\"weight_map\":{" + map + "}}");
+        auto report = convert_hf(folder.path(), folder.file("out.gguf"),
+                                 {.type = DType::q8_0, .name = "same"});
         ASSERT_TRUE(report) << report.error().message;
         EXPECT_EQ(report->n_vision_skipped, 1U);
         const std::string bytes = read_file(folder.file("out.gguf"), 1 << 24).value();
@@ -165,7 +178,8 @@ TEST(ConvertTest, UntiedHeadIsKeptOnlyWhenItDiffers) {
         config.insert(1, "\"tie_word_embeddings\":false,");
         folder.write("config.json", config);
         SafetensorsBuilder tensors = model.tensors();
-        tensors.add("lm_head.weight", "F32", {288, 64}, TinyModel::weights(differs ? 99 : 0, 288 * 64));
+        tensors.add("lm_head.weight", "F32", {288, 64},
+                    TinyModel::weights(differs ? 99 : 0, 288 * 64));
         folder.write("model.safetensors", tensors.bytes());
         auto report = convert_hf(folder.path(), folder.file("out.gguf"), {.type = DType::f32});
         ASSERT_TRUE(report) << report.error().message;
@@ -185,7 +199,8 @@ TEST(ConvertTest, PiecesWithoutARowAreDroppedOnlyWhenNothingIsLost) {
     model.embedding_rows = 271;
     write_model(folder, model);
     auto vocabulary = tiny_vocabulary();
-    vocabulary.pieces.push_back({"<image_soft_token>", 0, PieceType::control});  // as in Gemma 3's tokenizer.json
+    vocabulary.pieces.push_back(
+        {"<image_soft_token>", 0, PieceType::control});  // as in Gemma 3's tokenizer.json
     folder.write("tokenizer.model", formats::sentencepiece_bytes(vocabulary));
     auto report = convert_hf(folder.path(), folder.file("out.gguf"), {});
     ASSERT_TRUE(report) << report.error().message;
@@ -194,8 +209,9 @@ TEST(ConvertTest, PiecesWithoutARowAreDroppedOnlyWhenNothingIsLost) {
 
     vocabulary.pieces.back().type = PieceType::normal;
     folder.write("tokenizer.model", formats::sentencepiece_bytes(vocabulary));
-    EXPECT_THAT(convert_hf(folder.path(), folder.file("out.gguf"), {}).error().message,
-                testing::HasSubstr("the vocabulary has 272 pieces, but the embedding only 271 rows"));
+    EXPECT_THAT(
+        convert_hf(folder.path(), folder.file("out.gguf"), {}).error().message,
+        testing::HasSubstr("the vocabulary has 272 pieces, but the embedding only 271 rows"));
 }
 
 TEST(ConvertTest, WhatDoesNotFitIsAnErrorAndLeavesTheOldFile) {
@@ -212,19 +228,29 @@ TEST(ConvertTest, WhatDoesNotFitIsAnErrorAndLeavesTheOldFile) {
     SafetensorsBuilder extra = model.tensors();
     extra.add("model.layers.3.mlp.up_proj.weight", "F32", {1}, "\1\2\3\4");
     folder.write("model.safetensors", extra.bytes());
-    EXPECT_THAT(message(), testing::HasSubstr("tensor 'model.layers.3.mlp.up_proj.weight' has no place in Gemma 3 of 3 layers"));
+    EXPECT_THAT(
+        message(),
+        testing::HasSubstr(
+            "tensor 'model.layers.3.mlp.up_proj.weight' has no place in Gemma 3 of 3 layers"));
 
     std::string bytes = model.tensors().bytes();
     const float nan = std::nanf("");
-    std::memcpy(bytes.data() + bytes.size() - 64 * 4 - 8, &nan, 4);  // last but one of blk.2.ffn_down
+    std::memcpy(bytes.data() + bytes.size() - 64 * 4 - 8, &nan,
+                4);  // last but one of blk.2.ffn_down
     folder.write("model.safetensors", bytes);
-    EXPECT_THAT(message(), testing::HasSubstr("tensor 'model.layers.2.mlp.down_proj.weight' holds a NaN or an infinity in row 63"));
+    EXPECT_THAT(
+        message(),
+        testing::HasSubstr(
+            "tensor 'model.layers.2.mlp.down_proj.weight' holds a NaN or an infinity in row 63"));
 
     std::string config = model.config();
     config.replace(config.find("\"hidden_size\":64"), 16, "\"hidden_size\":32");
     folder.write("config.json", config);
-    EXPECT_THAT(message(), testing::HasSubstr("has shape [288, 64], but config.json asks for [288, 32]"));
-    EXPECT_EQ(convert_hf(folder.path(), folder.file("out.gguf"), {.type = DType::q6_k}).error().code, ErrorCode::invalid_argument);
+    EXPECT_THAT(message(),
+                testing::HasSubstr("has shape [288, 64], but config.json asks for [288, 32]"));
+    EXPECT_EQ(
+        convert_hf(folder.path(), folder.file("out.gguf"), {.type = DType::q6_k}).error().code,
+        ErrorCode::invalid_argument);
 }
 
 }  // namespace

@@ -16,7 +16,8 @@ void check_error(const Error& error, const std::string& path) {
 
 void check_tensor(const formats::Gguf& gguf, const formats::GgufTensor& tensor) {
     const auto file = gguf.files()[tensor.file].bytes();
-    UNICORN_CHECK(tensor.bytes.data() >= file.data() && tensor.bytes.data() + tensor.bytes.size() <= file.data() + file.size());
+    UNICORN_CHECK(tensor.bytes.data() >= file.data() &&
+                  tensor.bytes.data() + tensor.bytes.size() <= file.data() + file.size());
     UNICORN_CHECK(tensor.matrix().bytes() == tensor.bytes.size());
     UNICORN_CHECK(gguf.find_tensor(tensor.name) == &tensor);
 }
@@ -40,13 +41,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         UNICORN_CHECK(gguf->find(entry.key) == &entry);
         // Every key through every look-up: the wrong ones are errors, never crashes.
         const auto as_strings = gguf->get_strings(entry.key);
-        if (as_strings) UNICORN_CHECK(as_strings->size() == std::get<formats::GgufArray>(entry.value).count);
-        if (const auto value = gguf->get_floats(entry.key); !value) check_error(value.error(), file.path());
-        if (const auto value = gguf->get_ints(entry.key); !value) check_error(value.error(), file.path());
-        if (const auto value = gguf->get_uint(entry.key); !value) check_error(value.error(), file.path());
-        if (const auto value = gguf->get_float(entry.key); !value) check_error(value.error(), file.path());
-        if (const auto value = gguf->get_string(entry.key); !value) check_error(value.error(), file.path());
-        if (const auto value = gguf->get_bool(entry.key); !value) check_error(value.error(), file.path());
+        if (as_strings)
+            UNICORN_CHECK(as_strings->size() == std::get<formats::GgufArray>(entry.value).count);
+        if (const auto value = gguf->get_floats(entry.key); !value)
+            check_error(value.error(), file.path());
+        if (const auto value = gguf->get_ints(entry.key); !value)
+            check_error(value.error(), file.path());
+        if (const auto value = gguf->get_uint(entry.key); !value)
+            check_error(value.error(), file.path());
+        if (const auto value = gguf->get_float(entry.key); !value)
+            check_error(value.error(), file.path());
+        if (const auto value = gguf->get_string(entry.key); !value)
+            check_error(value.error(), file.path());
+        if (const auto value = gguf->get_bool(entry.key); !value)
+            check_error(value.error(), file.path());
     }
     const auto vocabulary = formats::read_vocabulary(*gguf);
     if (!vocabulary) {

@@ -14,9 +14,11 @@ namespace unicorn::fuzz {
 
 class MemoryFile {
 public:
-    explicit MemoryFile(std::span<const std::uint8_t> bytes) : fd_(memfd_create("fuzz", MFD_CLOEXEC)) {
+    explicit MemoryFile(std::span<const std::uint8_t> bytes)
+        : fd_(memfd_create("fuzz", MFD_CLOEXEC)) {
         UNICORN_CHECK(fd_ >= 0);
-        UNICORN_CHECK(bytes.empty() || write(fd_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
+        UNICORN_CHECK(bytes.empty() ||
+                      write(fd_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()));
     }
     ~MemoryFile() { close(fd_); }
     MemoryFile(const MemoryFile&) = delete;

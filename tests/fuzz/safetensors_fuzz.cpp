@@ -28,10 +28,13 @@ void check_file(const Result<formats::Safetensors>& file, const std::string& pat
     }
     for (const auto& tensor : file->tensors()) {
         const auto bytes = file->files()[tensor.file].bytes();
-        UNICORN_CHECK(tensor.bytes.data() >= bytes.data() && tensor.bytes.data() + tensor.bytes.size() <= bytes.data() + bytes.size());
+        UNICORN_CHECK(tensor.bytes.data() >= bytes.data() &&
+                      tensor.bytes.data() + tensor.bytes.size() <= bytes.data() + bytes.size());
         UNICORN_CHECK(file->find(tensor.name) == &tensor);
-        if (const auto floats = file->read_floats(tensor.name)) UNICORN_CHECK(floats->size() == tensor.n_elements());
-        if (const auto ints = file->read_ints(tensor.name)) UNICORN_CHECK(ints->size() == tensor.n_elements());
+        if (const auto floats = file->read_floats(tensor.name))
+            UNICORN_CHECK(floats->size() == tensor.n_elements());
+        if (const auto ints = file->read_ints(tensor.name))
+            UNICORN_CHECK(ints->size() == tensor.n_elements());
     }
 }
 
@@ -40,7 +43,8 @@ void check_file(const Result<formats::Safetensors>& file, const std::string& pat
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     if (size > 0 && data[0] == 'i') {
         const auto& folder = folder_with_shard();
-        folder.write("model.safetensors.index.json", {reinterpret_cast<const char*>(data) + 1, size - 1});
+        folder.write("model.safetensors.index.json",
+                     {reinterpret_cast<const char*>(data) + 1, size - 1});
         check_file(formats::Safetensors::open(folder.path()), folder.path());
     } else {
         const fuzz::MemoryFile file({data, size});

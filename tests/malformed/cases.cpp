@@ -24,7 +24,8 @@ std::string write_case(const Case& malformed, const std::string& folder) {
         out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
         UNICORN_CHECK(out.good());
     }
-    return malformed.kind == Kind::folder ? folder : (root / malformed.files.front().first).string();
+    return malformed.kind == Kind::folder ? folder
+                                          : (root / malformed.files.front().first).string();
 }
 
 }  // namespace unicorn::malformed

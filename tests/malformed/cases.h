@@ -19,8 +19,9 @@ enum class Kind {
 struct Case {
     std::string name;  // a folder's name, too
     Kind kind = Kind::container;
-    std::vector<std::pair<std::string, std::string>> files;  // name, bytes; a GGUF case opens the first
-    std::string message;                                     // part of the message
+    std::vector<std::pair<std::string, std::string>>
+        files;            // name, bytes; a GGUF case opens the first
+    std::string message;  // part of the message
 };
 
 std::vector<Case> gguf_cases();         // the container

@@ -75,23 +75,28 @@ TEST(MalformedCommandsTest, EndWithOneLineAndExitCode1) {
     std::istringstream lines(made.out);
     std::string kind, path, message;
     std::size_t n_cases = 0;
-    while (std::getline(lines, kind, '\t') && std::getline(lines, path, '\t') && std::getline(lines, message)) {
+    while (std::getline(lines, kind, '\t') && std::getline(lines, path, '\t') &&
+           std::getline(lines, message)) {
         ++n_cases;
         std::vector<std::vector<std::string>> commands;
         if (kind == "folder") {
             commands.push_back({UNICORN_PROGRAM, "convert", path, scratch.file("out.gguf")});
         } else {
-            if (kind != "vocabulary") commands.push_back({UNICORN_PROGRAM, "run", "-m", path, "-p", "hello", "-n", "1"});
-            if (kind != "model") commands.push_back({UNICORN_PROGRAM, "tokenize", "-m", path, "hello"});
+            if (kind != "vocabulary")
+                commands.push_back({UNICORN_PROGRAM, "run", "-m", path, "-p", "hello", "-n", "1"});
+            if (kind != "model")
+                commands.push_back({UNICORN_PROGRAM, "tokenize", "-m", path, "hello"});
             if (kind == "container") commands.push_back({UNICORN_PROGRAM, "inspect", path});
         }
         for (const auto& command : commands) {
             SCOPED_TRACE(fmt::format("unicorn {} {}", command[1], path));
             const Outcome outcome = run(command, scratch);
-            EXPECT_TRUE(WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 1) << "status " << outcome.status;
+            EXPECT_TRUE(WIFEXITED(outcome.status) && WEXITSTATUS(outcome.status) == 1)
+                << "status " << outcome.status;
             EXPECT_THAT(outcome.err, testing::HasSubstr(message));
             EXPECT_THAT(outcome.err, testing::HasSubstr(files.path()));
-            EXPECT_TRUE(outcome.err.ends_with('\n') && std::ranges::count(outcome.err, '\n') == 1) << outcome.err;
+            EXPECT_TRUE(outcome.err.ends_with('\n') && std::ranges::count(outcome.err, '\n') == 1)
+                << outcome.err;
             if (!kSanitized) {
                 EXPECT_LT(outcome.max_rss_kib, kMaxKib);
             }

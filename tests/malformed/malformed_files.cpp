@@ -1,5 +1,6 @@
-// malformed_files DIR: writes every case into a folder of its own below DIR, to try commands on, and
-// prints a line for each: its kind, the path to open and a part of the message, with tabs between.
+// malformed_files DIR: writes every case into a folder of its own below DIR, to try commands on,
+// and prints a line for each: its kind, the path to open and a part of the message, with tabs
+// between.
 
 #include <fmt/format.h>
 

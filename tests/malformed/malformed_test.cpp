@@ -32,7 +32,8 @@ Error error_of(const Case& malformed, const formats::TempFolder& folder) {
     const std::string path = write_case(malformed, folder.path());
     Status status;
     if (malformed.kind == Kind::folder) {
-        auto report = quant::convert_hf(path, folder.file("out.gguf"), {.type = tensor::DType::q8_0, .n_threads = 1});
+        auto report = quant::convert_hf(path, folder.file("out.gguf"),
+                                        {.type = tensor::DType::q8_0, .n_threads = 1});
         if (!report) status = forward(report);
         EXPECT_FALSE(std::filesystem::exists(folder.file("out.gguf")));
     } else if (malformed.kind == Kind::container) {
@@ -68,7 +69,8 @@ TEST(MalformedTest, ConfigsAndVocabularies) { expect_errors(folder_cases()); }
 
 TEST(MalformedCasesTest, AreAtLeastFortyWithNamesOfTheirOwn) {
     std::set<std::string> names;
-    for (const Case& malformed : all_cases()) EXPECT_TRUE(names.insert(malformed.name).second) << malformed.name;
+    for (const Case& malformed : all_cases())
+        EXPECT_TRUE(names.insert(malformed.name).second) << malformed.name;
     EXPECT_GE(names.size(), 40U);
 }
 
@@ -79,9 +81,14 @@ TEST(MalformedCasesTest, StartFromAFolderAndAModelThatLoad) {
     folder.write("config.json", model.config());
     folder.write("model.safetensors", model.tensors().bytes());
     for (const bool json : {true, false}) {
-        if (json) folder.write("tokenizer.json", formats::tokenizer_json_text(formats::tiny_vocabulary()));
-        if (!json) folder.write("tokenizer.model", formats::sentencepiece_bytes(formats::tiny_vocabulary()));
-        auto report = quant::convert_hf(folder.path(), folder.file("out.gguf"), {.type = tensor::DType::f32, .n_threads = 1});
+        if (json)
+            folder.write("tokenizer.json",
+                         formats::tokenizer_json_text(formats::tiny_vocabulary()));
+        if (!json)
+            folder.write("tokenizer.model",
+                         formats::sentencepiece_bytes(formats::tiny_vocabulary()));
+        auto report = quant::convert_hf(folder.path(), folder.file("out.gguf"),
+                                        {.type = tensor::DType::f32, .n_threads = 1});
         ASSERT_TRUE(report) << report.error().message;
         const Status status = load(folder.file("out.gguf"));
         EXPECT_TRUE(status) << status.error().message;
