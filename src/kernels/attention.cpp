@@ -36,6 +36,7 @@ struct PageKeys {
     std::size_t first = 0;     // tokens first..last of the page, both included
     std::size_t last = 0;
     const Kv* next = nullptr;  // the page that is read after this one, to prefetch
+    static constexpr std::size_t kLine = 64 / sizeof(Kv);  // elements of a cache line
 };
 
 float to_f32(std::uint16_t value) { return tensor::f16_to_f32(value); }
@@ -172,7 +173,8 @@ UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys<Kv>& keys, s
             __m256 kv[T];
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
-                if (e % 32 == 0) _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
+                if (e % keys.kLine == 0)
+                    _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
                 kv[j] = load_8(k[j] + e);
             }
 #pragma GCC unroll 8
@@ -251,10 +253,11 @@ UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys<Kv>
         }
         const Kv* v = values.data + values.first * head_dim + e;
         for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
-            if (e % 32 == 0) _mm_prefetch(values.next + t * head_dim + e, _MM_HINT_T0);
+            const Kv* next = values.next + t * head_dim + e;
             __m256 vv[C];
 #pragma GCC unroll 8
             for (std::size_t c = 0; c < C; ++c) {
+                if ((e + c * 8) % values.kLine == 0) _mm_prefetch(next + c * 8, _MM_HINT_T0);
                 vv[c] = load_8(v + c * 8);
             }
 #pragma GCC unroll 8
@@ -356,7 +359,8 @@ UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys<Kv>& key
             __m512 kv[T];
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
-                if (e % 32 == 0) _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
+                if (e % keys.kLine == 0)
+                    _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
                 kv[j] = load_16(k[j] + e);
             }
 #pragma GCC unroll 8
@@ -440,7 +444,7 @@ UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys
         const Kv* next = values.next + t * head_dim + e;
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
-            if (c % 2 == 0) _mm_prefetch(next + c * 16, _MM_HINT_T0);
+            if (c * 16 % values.kLine == 0) _mm_prefetch(next + c * 16, _MM_HINT_T0);
             vv[c] = load_16(v + c * 16);
         }
 #pragma GCC unroll 8
@@ -498,8 +502,9 @@ UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pag
 using SpanForm = void (*)(const KvHead&, const std::int32_t*, const Block&, float, float*);
 template <typename Kv>
 constexpr SpanForm kSpanAvx512[kMaxQueries] = {
-    span_avx512<Kv, 1, 8, 8>, span_avx512<Kv, 2, 4, 4>, span_avx512<Kv, 3, 4, 4>, span_avx512<Kv, 4, 4, 4>,
-    span_avx512<Kv, 5, 4, 4>, span_avx512<Kv, 6, 4, 4>, span_avx512<Kv, 7, 2, 2>, span_avx512<Kv, 8, 2, 2>,
+    span_avx512<Kv, 1, 8, 8>, span_avx512<Kv, 2, 4, 4>, span_avx512<Kv, 3, 4, 4>,
+    span_avx512<Kv, 4, 4, 4>, span_avx512<Kv, 5, 4, 4>, span_avx512<Kv, 6, 4, 4>,
+    span_avx512<Kv, 7, 2, 2>, span_avx512<Kv, 8, 2, 2>,
 };
 
 // ---- merging spans, and the division at the end
@@ -620,7 +625,8 @@ void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float sca
             block.part[slot] = &parts[seen[next].query];
             block.end = std::max(block.end, seen[next].end);
         }
-        const auto run = kv.type == tensor::DType::f32 ? run_block<float> : run_block<std::uint16_t>;
+        const auto run =
+            kv.type == tensor::DType::f32 ? run_block<float> : run_block<std::uint16_t>;
         run(isa, kv, pages, block, scale, scratch);
     }
 }

@@ -53,6 +53,8 @@ public:
         // One page of poison in front, for the entries of -1.
         k_.assign((n_pages + 1) * stride() * element_bytes(), kPoison);
         v_ = k_;
+        plain_k_.resize(n_pages * kPageTokens * head_dim);
+        plain_v_ = plain_k_;
         static const std::vector<float> values = random_floats(4099, 3);
         std::size_t next = generator();
         for (const Range& range : ranges) {
@@ -60,8 +62,9 @@ public:
                 const auto page = static_cast<std::size_t>(t) / kPageTokens;
                 table_[page] = order[page];
                 for (std::size_t e = 0; e < head_dim; ++e) {
-                    put(k_, t, e, values[++next % values.size()]);
-                    put(v_, t, e, values[++next % values.size()]);
+                    const std::size_t at = static_cast<std::size_t>(t) * head_dim + e;
+                    plain_k_[at] = put(k_, t, e, values[++next % values.size()]);
+                    plain_v_[at] = put(v_, t, e, values[++next % values.size()]);
                 }
             }
         }
@@ -77,8 +80,13 @@ public:
                 .head_dim = head_dim_};
     }
     void set_k(std::int32_t t, std::size_t e, float value) { put(k_, t, e, value); }
-    float k(std::int32_t t, std::size_t e) const { return get(k_, t, e); }
-    float v(std::int32_t t, std::size_t e) const { return get(v_, t, e); }
+    /// The key and the value at position t, [E], as they are stored.
+    const float* k(std::int32_t t) const {
+        return &plain_k_[static_cast<std::size_t>(t) * head_dim_];
+    }
+    const float* v(std::int32_t t) const {
+        return &plain_v_[static_cast<std::size_t>(t) * head_dim_];
+    }
 
 private:
     using Bytes = std::vector<std::uint8_t>;
@@ -93,22 +101,21 @@ private:
             page * stride() + (kPageTokens + position % kPageTokens) * head_dim_;
         return (token + e) * element_bytes();
     }
-    void put(Bytes& pool, std::int32_t t, std::size_t e, float value) {
+    /// Returns the value as it is stored.
+    float put(Bytes& pool, std::int32_t t, std::size_t e, float value) {
+        if (type_ == DType::f32) {
+            std::memcpy(&pool[place(t, e)], &value, sizeof value);
+            return value;
+        }
         const std::uint16_t half = tensor::f32_to_f16(value);
-        const void* from = type_ == DType::f32 ? static_cast<const void*>(&value) : &half;
-        std::memcpy(&pool[place(t, e)], from, element_bytes());
-    }
-    float get(const Bytes& pool, std::int32_t t, std::size_t e) const {
-        float value = 0;
-        std::uint16_t half = 0;
-        std::memcpy(type_ == DType::f32 ? static_cast<void*>(&value) : &half, &pool[place(t, e)],
-                    element_bytes());
-        return type_ == DType::f32 ? value : tensor::f16_to_f32(half);
+        std::memcpy(&pool[place(t, e)], &half, sizeof half);
+        return tensor::f16_to_f32(half);
     }
 
     DType type_;
     std::size_t head_dim_;
     Bytes k_, v_;
+    std::vector<float> plain_k_, plain_v_;
     std::vector<std::int32_t> table_;
 };
 
@@ -219,7 +226,7 @@ Expected expected_attention(const Cache& cache, const Block& block, std::size_t 
     for (std::int32_t t = range.first; t <= range.last; ++t) {
         double dot = 0, magnitude = 0;
         for (std::size_t e = 0; e < dim; ++e) {
-            const double product = static_cast<double>(q[e]) * static_cast<double>(cache.k(t, e));
+            const double product = static_cast<double>(q[e]) * static_cast<double>(cache.k(t)[e]);
             dot += product;
             magnitude += std::abs(product);
         }
@@ -235,7 +242,7 @@ Expected expected_attention(const Cache& cache, const Block& block, std::size_t 
         const double p = std::exp(scores[static_cast<std::size_t>(t - range.first)] - *most);
         sum += p;
         for (std::size_t e = 0; e < dim; ++e) {
-            const double pv = p * static_cast<double>(cache.v(t, e));
+            const double pv = p * static_cast<double>(cache.v(t)[e]);
             sums[e] += pv;
             magnitudes[e] += std::abs(pv);
         }

@@ -18,13 +18,13 @@ using testing::random_floats;
 using testing::same_bits;
 
 long double exact_gelu(float gate) {
-    const long double x = gate;
+    const auto x = static_cast<long double>(gate);
     return x / 2 *
            (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846L) * (x + 0.044715L * x * x * x)));
 }
 
 void expect_gelu(float out, float gate, float up, Isa isa) {
-    const double expected = static_cast<double>(exact_gelu(gate) * up);
+    const double expected = static_cast<double>(exact_gelu(gate) * static_cast<long double>(up));
     const double tolerance = 4e-7 * std::max(1.0, std::abs(static_cast<double>(gate))) *
                              std::abs(static_cast<double>(up));
     ASSERT_NEAR(static_cast<double>(out), expected, tolerance)

@@ -22,10 +22,13 @@ constexpr std::size_t kSizes[] = {1,  7,  8,  15,  16,   17,   31,   32,   33,  
 
 std::vector<double> exact_norm(std::span<const float> x, std::span<const float> gain) {
     long double sum = 0;
-    for (const float v : x) sum += static_cast<long double>(v) * v;
+    for (const float v : x) sum += static_cast<long double>(v) * static_cast<long double>(v);
     const long double rms = std::sqrt(sum / x.size() + static_cast<long double>(kEps));
     std::vector<double> out(x.size());
-    for (std::size_t d = 0; d < x.size(); ++d) out[d] = static_cast<double>(x[d] / rms * gain[d]);
+    for (std::size_t d = 0; d < x.size(); ++d) {
+        const long double normed = static_cast<long double>(x[d]) / rms;
+        out[d] = static_cast<double>(normed * static_cast<long double>(gain[d]));
+    }
     return out;
 }
 

@@ -21,14 +21,14 @@ constexpr std::size_t kHeadDims[] = {16, 18, 30, 32, 34, 48, 64, 128, 256};
 
 TEST(RopeAngles, AreRoundedToF32AsTheModelWasPublished) {
     for (const std::size_t head_dim : kHeadDims) {
-        for (const auto& [base, divisor] : {std::pair{1e4, 1.0}, {1e6, 1.0}, {1e6, 8.0}}) {
+        for (const auto& [base, divisor] : {std::pair{1e4L, 1.0L}, {1e6L, 1.0L}, {1e6L, 8.0L}}) {
             for (const std::int32_t position : {0, 1, 7, 511, 4095, 32767, 131071}) {
                 Guarded<float> cos(head_dim / 2), sin(head_dim / 2);
-                rope_angles(position, base, divisor, cos.span(), sin.span());
+                rope_angles(position, static_cast<double>(base), static_cast<double>(divisor),
+                            cos.span(), sin.span());
                 for (std::size_t i = 0; i < head_dim / 2; ++i) {
                     const long double power = -2.0L * i / head_dim;
-                    const auto frequency = static_cast<float>(
-                        std::pow(static_cast<long double>(base), power) / divisor);
+                    const auto frequency = static_cast<float>(std::pow(base, power) / divisor);
                     const float angle = static_cast<float>(position) * frequency;
                     // One rounding of a number of at most 1.
                     EXPECT_NEAR(static_cast<double>(cos[i]), std::cos(static_cast<double>(angle)),
