@@ -17,7 +17,8 @@ most = max(x for _, points in runs for x, _ in points)
 px = lambda x: LEFT + (WIDTH - LEFT - RIGHT) * x / most
 py = lambda y: TOP + (HEIGHT - TOP - BOTTOM) * (HIGH - y) / (HIGH - LOW)
 
-out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
+out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+       ' font-family="sans-serif" font-size="13">',
        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
        f'<text x="{LEFT}" y="24" font-size="15" fill="#222">Held-out bits per byte against tokens trained on</text>']
 for i in range(5):
