@@ -2,6 +2,7 @@
 // bytes of K and V (GB/s), prefill by multiply-adds (GMAC/s: two for each query, key and element).
 
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <array>
 #include <cstdint>
@@ -160,9 +161,9 @@ void store(benchmark::State& state, Isa isa) {
 const bool registered = [] {
     benchmark::RegisterBenchmark("rope_angles", angles)->Arg(128)->Arg(256);
     for (const Isa isa : runnable_isas()) {
-        const std::string form = "/" + std::string(name(isa));
+        const std::string form = fmt::format("/{}", name(isa));
         for (const std::size_t head_dim : {128u, 256u}) {
-            const std::string at = "/E" + std::to_string(head_dim) + form;
+            const std::string at = fmt::format("/E{}{}", head_dim, form);
             for (const std::size_t n : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u}) {
                 benchmark::RegisterBenchmark(
                     ("attend_4096/" + std::to_string(n) + at).c_str(),
