@@ -76,6 +76,8 @@ public:
         auto engine = open_engine(model_, engine_options_);
         if (!engine) return forward(engine);
         engine_ = std::move(*engine);
+        sampler_options = sampling_.with_suggestions(*sampler_options, *engine_);
+        if (!sampler_options) return forward(sampler_options);
         if (auto chat_template = need_chat_template(*engine_); !chat_template)
             return forward(chat_template);
         auto sampler = engine::Sampler::create(*sampler_options, engine_->n_vocab());

@@ -8,12 +8,13 @@
 #include <random>
 
 #include "cli/model_path.h"
+#include "engine/suggested_sampling.h"
 
 namespace unicorn::cli {
 namespace {
 
 constexpr const char* kEngineGroup = "Machine";
-constexpr const char* kSamplingGroup = "Sampling";
+constexpr const char* kSamplingGroup = "Sampling (what is left open: as the model's file suggests)";
 
 template <typename Number>
 bool parse_number(std::string_view text, Number& value) {
@@ -60,6 +61,7 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
 }
 
 void SamplingOptions::add_to(CLI::App& app) {
+    app_ = &app;
     const engine::SamplerOptions& d = values;
     const auto option = [&](const char* name, auto& value, const std::string& text) {
         app.add_option(name, value, text)->type_name("X")->group(kSamplingGroup);
@@ -122,6 +124,22 @@ Result<engine::SamplerOptions> SamplingOptions::finish() const {
     }
     if (auto status = engine::validate(options, std::numeric_limits<std::int32_t>::max()); !status)
         return forward(status);
+    return options;
+}
+
+Result<engine::SamplerOptions> SamplingOptions::with_suggestions(
+    engine::SamplerOptions options, const engine::Engine& engine) const {
+    auto suggested = engine::suggested_sampling(engine.file(), engine.options().context);
+    if (!suggested) return forward(suggested);
+    const auto fill = [&](const char* name, auto engine::SamplerOptions::*value) {
+        if (app_->count(name) == 0) options.*value = (*suggested).*value;
+    };
+    fill("--temp", &engine::SamplerOptions::temperature);
+    fill("--top-k", &engine::SamplerOptions::top_k);
+    fill("--top-p", &engine::SamplerOptions::top_p);
+    fill("--min-p", &engine::SamplerOptions::min_p);
+    fill("--repeat-penalty", &engine::SamplerOptions::repeat_penalty);
+    fill("--repeat-last-n", &engine::SamplerOptions::penalty_last_n);
     return options;
 }
 

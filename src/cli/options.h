@@ -30,6 +30,13 @@ struct SamplingOptions {
     /// The sampler's options; without --seed, a seed that the system chooses.
     /// Errors: invalid_argument.
     Result<engine::SamplerOptions> finish() const;
+    /// `options` (of finish()) with what the user left open as the model's file suggests it.
+    /// Errors: invalid_file.
+    Result<engine::SamplerOptions> with_suggestions(engine::SamplerOptions options,
+                                                    const engine::Engine& engine) const;
+
+private:
+    CLI::App* app_ = nullptr;  // knows which options were given
 };
 
 /// An option whose value must be one of `choices` ("auto|cpu"), which also is what help and

@@ -85,6 +85,8 @@ public:
 
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
+        sampler_options = sampling_.with_suggestions(*sampler_options, **engine);
+        if (!sampler_options) return forward(sampler_options);
         auto ids = prompt_ids(**engine, prompt);
         if (!ids) return forward(ids);
         auto sampler = engine::Sampler::create(*sampler_options, (*engine)->n_vocab());

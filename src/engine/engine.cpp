@@ -229,6 +229,13 @@ std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
     return state_->loaded.read_bytes + state_->cache.read_bytes(state_->config, context);
 }
 
+std::vector<std::pair<std::string_view, double>> Engine::step_seconds() const {
+    const device::StepSeconds seconds = state_->device->step_seconds();
+    std::vector<std::pair<std::string_view, double>> result;
+    for (std::size_t i = 0; i < seconds.size(); ++i) result.emplace_back(device::step_name(i), seconds[i]);
+    return result;
+}
+
 Result<Sequence> Engine::create_sequence() {
     auto slot = state_->cache.open_slot();
     if (!slot) return forward(slot);

@@ -9,6 +9,8 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -103,6 +105,9 @@ public:
     MemoryUse memory() const;
     /// Bytes that decoding one token reads with `context` tokens in the cache: weights and KV.
     std::uint64_t read_bytes_per_token(std::size_t context) const;
+
+    /// Seconds spent so far in each kind of step, for breakdowns: names and times, the same order every time.
+    std::vector<std::pair<std::string_view, double>> step_seconds() const;
 
     /// Errors: out_of_memory, when max_sequences are in use.
     Result<Sequence> create_sequence();

@@ -39,3 +39,15 @@ inline constexpr std::string_view kQueryPreAttnScalar = "gemma3.attention.query_
 inline constexpr std::uint64_t kLayersOf27b = 62;
 
 }  // namespace unicorn::formats::gemma3
+
+/// What a model's makers suggest for sampling, under llama.cpp's names; none is needed.
+namespace unicorn::formats::sampling {
+
+inline constexpr std::string_view kTemperature = "general.sampling.temp";
+inline constexpr std::string_view kTopK = "general.sampling.top_k";  // negative or 0: off
+inline constexpr std::string_view kTopP = "general.sampling.top_p";
+inline constexpr std::string_view kMinP = "general.sampling.min_p";
+inline constexpr std::string_view kRepeatPenalty = "general.sampling.penalty_repeat";
+inline constexpr std::string_view kPenaltyLastN = "general.sampling.penalty_last_n";  // -1: all
+
+}  // namespace unicorn::formats::sampling

@@ -49,6 +49,12 @@ void GgufWriter::set_uint32(std::string_view key, std::uint32_t value) {
     ++n_metadata_;
 }
 
+void GgufWriter::set_int32(std::string_view key, std::int32_t value) {
+    append_key(metadata_, key, GgufType::int32);
+    append(metadata_, value);
+    ++n_metadata_;
+}
+
 void GgufWriter::set_uint64(std::string_view key, std::uint64_t value) {
     append_key(metadata_, key, GgufType::uint64);
     append(metadata_, value);

@@ -23,6 +23,7 @@ namespace unicorn::formats {
 class GgufWriter {
 public:
     void set_uint32(std::string_view key, std::uint32_t value);
+    void set_int32(std::string_view key, std::int32_t value);
     void set_uint64(std::string_view key, std::uint64_t value);
     void set_float32(std::string_view key, float value);
     void set_bool(std::string_view key, bool value);

@@ -256,13 +256,26 @@ Result<HfConfig> read_hf_config(const std::string& folder) {
     return parse_hf_config(path, *text);
 }
 
-Result<std::vector<std::int64_t>> read_generation_eos_ids(const std::string& folder) {
+Result<HfGenerationConfig> read_hf_generation_config(const std::string& folder) {
+    HfGenerationConfig config;
     const std::string path = (std::filesystem::path(folder) / "generation_config.json").string();
     std::error_code ignored;  // what cannot be looked at is reported by read()
-    if (!std::filesystem::exists(path, ignored)) return std::vector<std::int64_t>();
+    if (!std::filesystem::exists(path, ignored)) return config;
     auto table = JsonTable::read(path);
     if (!table) return forward(table);
-    return read_ids(*table, "eos_token_id");
+    auto ids = read_ids(*table, "eos_token_id");
+    if (!ids) return forward(ids);
+    config.eos_token_ids = std::move(*ids);
+    for (const auto& [key, out] : {std::pair{"temperature", &config.temperature}, {"top_p", &config.top_p},
+                                   {"min_p", &config.min_p}, {"repetition_penalty", &config.repetition_penalty}}) {
+        auto value = table->get_float(key);
+        if (!value) return forward(value);
+        *out = *value;
+    }
+    auto top_k = table->get_uint("top_k");
+    if (!top_k) return forward(top_k);
+    config.top_k = *top_k;
+    return config;
 }
 
 }  // namespace unicorn::formats

@@ -43,8 +43,15 @@ Result<HfConfig> read_hf_config(const std::string& folder);
 /// The same from the file's text; `name` opens every message.
 Result<HfConfig> parse_hf_config(const std::string& name, std::string_view text);
 
-/// eos_token_id of "<folder>/generation_config.json": one id, several, or none when there is no
-/// such file or key.
-Result<std::vector<std::int64_t>> read_generation_eos_ids(const std::string& folder);
+/// What generation_config.json says; nothing of it is needed.
+struct HfGenerationConfig {
+    std::vector<std::int64_t> eos_token_ids;
+    std::optional<double> temperature, top_p, min_p, repetition_penalty;
+    std::optional<std::uint64_t> top_k;
+};
+
+/// Reads "<folder>/generation_config.json"; without such a file, nothing is set.
+/// Errors: io; invalid_file with file, key and reason.
+Result<HfGenerationConfig> read_hf_generation_config(const std::string& folder);
 
 }  // namespace unicorn::formats

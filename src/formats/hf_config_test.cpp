@@ -78,11 +78,15 @@ TEST(HfConfigTest, WhatGemma3DoesNotHaveIsUnsupported) {
 
 TEST(HfConfigTest, GenerationConfigMayBeAbsent) {
     const TempFolder folder;
-    EXPECT_THAT(read_generation_eos_ids(folder.path()).value(), testing::IsEmpty());
+    EXPECT_THAT(read_hf_generation_config(folder.path()).value().eos_token_ids, testing::IsEmpty());
     folder.write("generation_config.json", R"({"eos_token_id": [1, 106], "top_k": 64})");
-    EXPECT_THAT(read_generation_eos_ids(folder.path()).value(), testing::ElementsAre(1, 106));
+    const auto config = read_hf_generation_config(folder.path());
+    ASSERT_TRUE(config);
+    EXPECT_THAT(config->eos_token_ids, testing::ElementsAre(1, 106));
+    EXPECT_EQ(config->top_k, 64U);
+    EXPECT_EQ(config->temperature, std::nullopt);
     folder.write("generation_config.json", R"({"eos_token_id": "one"})");
-    EXPECT_THAT(read_generation_eos_ids(folder.path()).error().message,
+    EXPECT_THAT(read_hf_generation_config(folder.path()).error().message,
                 testing::HasSubstr("key 'eos_token_id' is a string"));
 }
 

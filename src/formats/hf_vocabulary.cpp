@@ -121,9 +121,9 @@ Status read_config_ids(const std::string& folder, Vocabulary& vocabulary) {
             vocabulary.pad = static_cast<std::int32_t>(*config->pad_token_id);
         stops = config->eos_token_ids;
     }
-    auto generation = read_generation_eos_ids(folder);
+    auto generation = read_hf_generation_config(folder);
     if (!generation) return forward(generation);
-    stops.insert(stops.end(), generation->begin(), generation->end());
+    stops.insert(stops.end(), generation->eos_token_ids.begin(), generation->eos_token_ids.end());
     for (const std::int64_t id : stops) {
         if (!valid(id)) continue;
         if (!vocabulary.eos) vocabulary.eos = static_cast<std::int32_t>(id);

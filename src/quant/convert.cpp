@@ -242,6 +242,27 @@ std::optional<std::uint32_t> pattern_of(const std::vector<bool>& is_global) {
     return {};
 }
 
+/// The sampling that the makers suggest. Hugging Face's repetition penalty looks back on the whole
+/// text, so penalty_last_n says so where there is one.
+Status set_sampling(formats::GgufWriter& writer, const std::string& folder) {
+    namespace keys = formats::sampling;
+    auto config = formats::read_hf_generation_config(folder);
+    if (!config) return forward(config);
+    const auto f32 = [&](std::string_view key, const std::optional<double>& value) {
+        if (value) writer.set_float32(key, static_cast<float>(*value));
+    };
+    f32(keys::kTemperature, config->temperature);
+    f32(keys::kTopP, config->top_p);
+    f32(keys::kMinP, config->min_p);
+    f32(keys::kRepeatPenalty, config->repetition_penalty);
+    if (config->top_k) {
+        constexpr std::uint64_t kMost = std::numeric_limits<std::int32_t>::max();
+        writer.set_int32(keys::kTopK, static_cast<std::int32_t>(std::min(*config->top_k, kMost)));
+    }
+    if (config->repetition_penalty) writer.set_int32(keys::kPenaltyLastN, -1);
+    return {};
+}
+
 Status set_metadata(formats::GgufWriter& writer, const HfConfig& config, const std::string& folder,
                     const ConvertOptions& options) {
     namespace keys = formats::gemma3;
@@ -291,7 +312,7 @@ Status set_metadata(formats::GgufWriter& writer, const HfConfig& config, const s
                                : static_cast<double>(config.head_dim);
     if (config.query_pre_attn_scalar != derived)
         f32(keys::kQueryPreAttnScalar, config.query_pre_attn_scalar);
-    return {};
+    return set_sampling(writer, folder);
 }
 
 /// Makes the vocabulary's pieces and the embedding's rows equally many.
