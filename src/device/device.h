@@ -1,10 +1,12 @@
 #pragma once
 // The seam to hardware.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <variant>
 
 #include "base/result.h"
 #include "device/batch.h"
@@ -24,6 +26,9 @@ struct Ticket {
     Device* device = nullptr;
     std::uint64_t value = 0;
 };
+
+/// Seconds spent in steps, by kind (the order of the Step variant).
+using StepSeconds = std::array<double, std::variant_size_v<Step>>;
 
 /// Steps that a device has made ready. Owned by the caller; must not outlive its device.
 class Program {
@@ -56,6 +61,9 @@ public:
     /// Blocks until `ticket`, one of this device's, and everything queued before it has finished.
     /// Errors: device_lost; no operand may be trusted afterwards.
     virtual Status wait(Ticket ticket) = 0;
+    /// Time spent in the steps of all finished programs so far. Meant for differences, read while
+    /// nothing is queued.
+    virtual StepSeconds step_seconds() const = 0;
 };
 
 }  // namespace unicorn::device

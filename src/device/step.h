@@ -101,7 +101,8 @@ struct Head {
 using Step =
     std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head>;
 
-/// "embed", "project", ...: for errors and breakdowns.
-std::string_view name(const Step& step);
+/// "embed", "rms_norm", "project", ...: for errors and breakdowns, by the index of the variant.
+std::string_view step_name(std::size_t index);
+inline std::string_view name(const Step& step) { return step_name(step.index()); }
 
 }  // namespace unicorn::device

@@ -96,7 +96,7 @@ void CpuDevice::lead() {
         if (item.program != nullptr) {
             auto& program = static_cast<CpuProgram&>(*item.program);
             program.begin(item.batch);
-            pool.run([&](Team& team) { program.run(team, item.batch); });
+            pool.run([&](Team& team) { program.run(team, item.batch, step_seconds_); });
         } else {
             pool.run([&](Team& team) { item.function(item.context, team); });
         }

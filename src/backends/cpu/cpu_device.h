@@ -31,6 +31,7 @@ public:
     Result<device::Ticket> submit(device::Program& program, const device::Batch& batch,
                                   std::span<const device::Ticket> after) override;
     Status wait(device::Ticket ticket) override;
+    device::StepSeconds step_seconds() const override { return step_seconds_; }
 
     /// Runs `job(team)` on the device's threads behind what is queued, and waits: for work that is
     /// no program, such as repacking weights.
@@ -64,6 +65,7 @@ private:
     std::size_t n_threads_;
     device::DeviceInfo info_;
     memory::HostAllocator host_;
+    device::StepSeconds step_seconds_{};  // written by the leader
     std::array<Item, kQueueSize> queue_;
     std::mutex submit_mutex_;
     alignas(64) std::atomic<std::uint64_t> submitted_{0};

@@ -1,6 +1,7 @@
 #include "backends/cpu/cpu_program.h"
 
 #include <algorithm>
+#include <chrono>
 #include <type_traits>
 
 #include "base/check.h"
@@ -207,13 +208,21 @@ void CpuProgram::begin(const device::Batch& batch) {
     for (std::size_t i = 0; i < steps_.size(); ++i) next_[i].store(0, std::memory_order_relaxed);
 }
 
-void CpuProgram::run(Team& team, const device::Batch& batch) {
+void CpuProgram::run(Team& team, const device::Batch& batch, device::StepSeconds& seconds) {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point start = Clock::now();
     fill_rope_tables(team, batch);
     for (std::size_t i = 0; i < steps_.size(); ++i) {
-        // The first barrier also covers the RoPE tables: every pass projects before it rotates.
-        if (i > 0 && !(ends_by_rows(steps_[i - 1]) && starts_by_rows(steps_[i]))) team.barrier();
         Context context{team, batch, next_[i]};
         std::visit([&](const auto& step) { run_step(step, context); }, steps_[i]);
+        // The first barrier also covers the RoPE tables: every pass projects before it rotates.
+        const bool last = i + 1 == steps_.size();
+        if (!last && !(ends_by_rows(steps_[i]) && starts_by_rows(steps_[i + 1]))) team.barrier();
+        if (team.index() == 0) {
+            const Clock::time_point now = Clock::now();
+            seconds[steps_[i].index()] += std::chrono::duration<double>(now - start).count();
+            start = now;
+        }
     }
 }
 

@@ -47,8 +47,8 @@ public:
 
     /// On one thread, before run(): resets the work counters.
     void begin(const device::Batch& batch);
-    /// On every thread of the team.
-    void run(Team& team, const device::Batch& batch);
+    /// On every thread of the team. Thread 0 adds the time of each step, waits included, to `seconds`.
+    void run(Team& team, const device::Batch& batch, device::StepSeconds& seconds);
 
 private:
     // What a step is run with.
