@@ -18,15 +18,14 @@ tl::unexpected<Error> errno_error(const std::string& path, const char* action) {
                 action, std::strerror(code));
 }
 
-/// madvise wants whole pages; `inward` shrinks to pages wholly inside the range.
-void advise(std::span<const std::byte> range, int advice, bool inward) {
+/// madvise wants whole pages: every page that `range` touches. All advice we give is harmless to
+/// the neighbours on the first and last page.
+void advise(std::span<const std::byte> range, int advice) {
     if (range.empty()) return;
     const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-    auto begin = reinterpret_cast<std::uintptr_t>(range.data());
-    auto end = begin + range.size();
-    begin = inward ? (begin + page - 1) / page * page : begin / page * page;
-    if (inward) end = end / page * page;
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+    const auto first = reinterpret_cast<std::uintptr_t>(range.data()) / page * page;
+    const auto end = reinterpret_cast<std::uintptr_t>(range.data()) + range.size();
+    madvise(reinterpret_cast<void*>(first), end - first, advice);
 }
 
 }  // namespace
@@ -78,11 +77,11 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::will_need(std::span<const std::byte> range) const {
-    advise(range, MADV_WILLNEED, false);
+    advise(range, MADV_WILLNEED);
 }
 
 void MappedFile::drop(std::span<const std::byte> range) const {
-    advise(range, MADV_DONTNEED, true);
+    advise(range, MADV_DONTNEED);
 }
 
 Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {

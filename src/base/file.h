@@ -28,7 +28,7 @@ public:
 
     /// Tells the kernel that `range` (part of bytes()) will be read soon, front to back.
     void will_need(std::span<const std::byte> range) const;
-    /// Drops the resident pages that lie wholly inside `range`; they are read again when touched.
+    /// Gives the pages of `range` back to the kernel; they are mapped again when touched.
     void drop(std::span<const std::byte> range) const;
 
 private:

@@ -75,14 +75,18 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights wei
                 const tensor::MatrixView& coming = jobs[j + 1].source;
                 file_of(file, coming).will_need({coming.data, coming.bytes()});
             }
-            constexpr std::size_t kPanelsATurn = 8;
-            backends::cpu::take_turns(next[j], job.packed.n_panels(), kPanelsATurn,
-                                      [&](std::size_t first, std::size_t last) {
-                                          kernels::pack_panels(job.source, first, last, job.panels + first * bytes);
-                                      });
+            // 512 rows of 1,152 Q4_0 weights are 332 KB: enough for one call of the kernel to drop them.
+            constexpr std::size_t kPanelsATurn = 32;
+            const std::size_t row_bytes = job.source.row_bytes();
+            backends::cpu::take_turns(
+                next[j], job.packed.n_panels(), kPanelsATurn, [&](std::size_t first, std::size_t last) {
+                    kernels::pack_panels(job.source, first, last, job.panels + first * bytes);
+                    const std::size_t row = first * kernels::kPanelRows;
+                    const std::size_t end = std::min(last * kernels::kPanelRows, job.source.rows);
+                    file_of(file, job.source).drop({job.source.row(row), (end - row) * row_bytes});
+                });
             team.barrier();
             if (team.index() == 0) {
-                file_of(file, job.source).drop({job.source.data, job.source.bytes()});
                 done_bytes += job.source.bytes();
                 progress.update(done_bytes);
             }
