@@ -18,8 +18,8 @@
 
 namespace unicorn::kernels {
 
-inline constexpr std::size_t kPanelRows = 16;  // f32 lanes of a 512-bit vector
-inline constexpr std::size_t kGroup = 32;      // activations that share a scale
+inline constexpr std::size_t kPanelRows = 16;     // f32 lanes of a 512-bit vector
+inline constexpr std::size_t kGroup = 32;         // activations that share a scale
 inline constexpr std::size_t kMaxCols = 1 << 18;  // of a packed matrix; Gemma 3 27B has 21,504
 
 /// T rows of D activations as int8: x[t,d] ~ scales[t, d/32] * codes[t,d], codes in [-127, 127].
@@ -28,7 +28,7 @@ inline constexpr std::size_t kMaxCols = 1 << 18;  // of a packed matrix; Gemma 3
 struct QuantizedRows {
     std::size_t n_rows = 0;
     std::size_t cols = 0;
-    std::int8_t* codes = nullptr;     // 64-byte aligned
+    std::int8_t* codes = nullptr;  // 64-byte aligned
     float* scales = nullptr;
     std::int32_t* sums = nullptr;
 };
@@ -38,8 +38,8 @@ struct QuantizedRows {
 /// with max|x| < 2^-119 has scale 0 and codes 0; a group with a NaN or an infinity has scale NaN
 /// and codes 0, which makes its own row's products NaN and leaves every other row alone.
 /// Requires D % 32 == 0. All forms give identical results.
-void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first, std::size_t last,
-                   const QuantizedRows& out);
+void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first,
+                   std::size_t last, const QuantizedRows& out);
 
 /// A quantised matrix repacked in panels of 16 rows; the last panel is padded with zero rows.
 struct PackedMatrix {
@@ -56,7 +56,8 @@ std::size_t panel_bytes(tensor::DType type, std::size_t cols);
 
 /// Repacks panels [first, last) of `weights` (quantised) to `out`, the place of panel `first`
 /// (64-byte aligned, (last - first) * panel_bytes). Works on untrusted weights: any bits do.
-void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last, std::byte* out);
+void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last,
+                 std::byte* out);
 
 /// out[t, r] = sum_d w[r, d] * x[t, d], for the rows r of panels [first, last) and every t.
 /// Shapes    w: [R, D] packed, D <= kMaxCols; x: [T, D] int8; out: [T, R] f32, `out_stride` >= R

@@ -1,7 +1,8 @@
 // matmul at Gemma 3's shapes: GB/s of weights and GMAC/s, beside a plain read of the same memory.
 //
-//   matmul_bench --benchmark_filter='packed/type:2/'     q4_0; types are GGUF's ids (tensor/dtype.h)
-//   matmul_bench --benchmark_filter='read|/T:1/'         decoding, and what the memory gives
+//   matmul_bench --benchmark_filter='packed/type:2/'     q4_0; types are GGUF's ids
+//   (tensor/dtype.h) matmul_bench --benchmark_filter='read|/T:1/'         decoding, and what the
+//   memory gives
 //
 // With few rows of activations the weights rotate through 768 MB, more than any cache here holds.
 
@@ -36,9 +37,12 @@ struct Shape {
     std::size_t cols;
 };
 constexpr Shape kShapes[] = {
-    {"1b gate", 6912, 1152},    {"1b down", 1152, 6912},    // 1152 and 6912 are no multiples of 256 ...
-    {"4b gate", 10240, 2560},   {"4b down", 2560, 10240},   // ... 2560 and 10240 are
-    {"27b gate", 21504, 5376},  {"27b down", 5376, 21504},
+    {"1b gate", 6912, 1152},
+    {"1b down", 1152, 6912},  // 1152 and 6912 are no multiples of 256 ...
+    {"4b gate", 10240, 2560},
+    {"4b down", 2560, 10240},  // ... 2560 and 10240 are
+    {"27b gate", 21504, 5376},
+    {"27b down", 5376, 21504},
 };
 
 struct Free {
@@ -79,9 +83,12 @@ std::vector<std::byte> random_rows(DType type, std::size_t cols) {
         std::uniform_real_distribution<float> value(-0.05f, 0.05f);
         for (std::size_t i = 0; i < kPanelRows * cols; ++i) {
             const float f = value(random);
-            const std::uint16_t h = type == DType::f16 ? tensor::f32_to_f16(f) : tensor::f32_to_bf16(f);
-            if (type == DType::f32) std::memcpy(&bytes[4 * i], &f, 4);
-            else std::memcpy(&bytes[2 * i], &h, 2);
+            const std::uint16_t h =
+                type == DType::f16 ? tensor::f32_to_f16(f) : tensor::f32_to_bf16(f);
+            if (type == DType::f32)
+                std::memcpy(&bytes[4 * i], &f, 4);
+            else
+                std::memcpy(&bytes[2 * i], &h, 2);
         }
         return bytes;
     }
@@ -141,7 +148,8 @@ Isa chosen_isa() {
 void report(benchmark::State& state, const std::string& label, double bytes, double macs) {
     const auto n = static_cast<double>(state.iterations());
     state.counters["GB/s"] = benchmark::Counter(n * bytes * 1e-9, benchmark::Counter::kIsRate);
-    if (macs > 0) state.counters["GMAC/s"] = benchmark::Counter(n * macs * 1e-9, benchmark::Counter::kIsRate);
+    if (macs > 0)
+        state.counters["GMAC/s"] = benchmark::Counter(n * macs * 1e-9, benchmark::Counter::kIsRate);
     state.SetLabel(label);
 }
 
@@ -149,7 +157,8 @@ void packed(benchmark::State& state) {
     const auto type = static_cast<DType>(state.range(0));
     const Shape& shape = kShapes[state.range(1)];
     const auto n_rows = static_cast<std::size_t>(state.range(2));
-    if (shape.cols % tensor::info(type).block_size != 0) return state.SkipWithError("no whole super-blocks");
+    if (shape.cols % tensor::info(type).block_size != 0)
+        return state.SkipWithError("no whole super-blocks");
     const Isa isa = chosen_isa();
     const std::size_t bytes = panel_bytes(type, shape.cols) * (shape.rows / kPanelRows);
     const std::size_t n = n_rows <= 16 ? kArenaBytes / bytes : 1;
@@ -186,7 +195,8 @@ void as_floats(benchmark::State& state) {
         const tensor::MatrixView w = {type, shape.rows, shape.cols, arena() + i * bytes};
         pool.run([&](Team& t) {
             const Range range = t.split(w.rows, 8);
-            matmul_float(isa, w, a.x.get(), shape.cols, n_rows, range.begin, range.end, out.get(), shape.rows);
+            matmul_float(isa, w, a.x.get(), shape.cols, n_rows, range.begin, range.end, out.get(),
+                         shape.rows);
         });
         i = (i + 1) % n;
     }
@@ -200,9 +210,11 @@ void pack(benchmark::State& state) {
     constexpr std::size_t kCols = 2560;
     const std::vector<std::byte> unit = random_rows(type, kCols);
     std::vector<std::byte> source;
-    for (std::size_t i = 0; i < kRows / kPanelRows; ++i) source.insert(source.end(), unit.begin(), unit.end());
+    for (std::size_t i = 0; i < kRows / kPanelRows; ++i)
+        source.insert(source.end(), unit.begin(), unit.end());
     const auto out = make_buffer<std::byte>(panel_bytes(type, kCols) * (kRows / kPanelRows));
-    for (auto _ : state) pack_panels({type, kRows, kCols, source.data()}, 0, kRows / kPanelRows, out.get());
+    for (auto _ : state)
+        pack_panels({type, kRows, kCols, source.data()}, 0, kRows / kPanelRows, out.get());
     report(state, std::string(tensor::name(type)), static_cast<double>(source.size()), 0);
 }
 
@@ -224,7 +236,8 @@ void quantize(benchmark::State& state) {
         _mm_prefetch(reinterpret_cast<const char*>(p + i + 4224), _MM_HINT_T0);
         _mm_prefetch(reinterpret_cast<const char*>(p + i + 4288), _MM_HINT_T0);
         for (std::size_t j = 0; j < 8; ++j) {
-            sums[j] = _mm256_xor_si256(sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));
+            sums[j] = _mm256_xor_si256(
+                sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));
         }
     }
     for (std::size_t j = 1; j < 8; ++j) sums[0] = _mm256_xor_si256(sums[0], sums[j]);

@@ -4,17 +4,13 @@
 // sums the columns c with c % lanes == l in ascending order (columns past the end count as zeros),
 // then the lanes are added as a fixed tree. Blocks of rows and tokens only share loads.
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
 #include "kernels/matmul.h"
-#include "kernels/simd.h"
+#include "kernels/matmul_simd.h"
 #include "tensor/half.h"
-
-#define UNICORN_UNROLL _Pragma("GCC unroll 16")
 
 namespace unicorn::kernels {
 namespace {
@@ -64,7 +60,7 @@ constexpr std::size_t size_of(DType type) { return type == DType::f32 ? 4 : 2; }
 // ---- AVX2: 2 rows by 4 tokens of 8 lanes ----
 
 template <DType kType>
-[[gnu::target("avx2,fma,f16c"), gnu::always_inline]] inline __m256 load_weights(const std::byte* p) {
+UNICORN_INLINE_AVX2 __m256 load_weights(const std::byte* p) {
     if constexpr (kType == DType::f32) {
         return _mm256_loadu_ps(reinterpret_cast<const float*>(p));
     } else {
@@ -118,8 +114,8 @@ UNICORN_TARGET_AVX2 void block_avx2(const Problem& p, std::size_t r, std::size_t
     for (int i = 0; i < kR; ++i) {
         UNICORN_UNROLL
         for (int j = 0; j < kT; ++j) {
-            p.out[(t + static_cast<std::size_t>(j)) * p.out_stride + r + static_cast<std::size_t>(i)] =
-                simd::sum_lanes(acc[i][j]);
+            p.out[(t + static_cast<std::size_t>(j)) * p.out_stride + r +
+                  static_cast<std::size_t>(i)] = simd::sum_lanes(acc[i][j]);
         }
     }
 }
@@ -128,8 +124,7 @@ UNICORN_TARGET_AVX2 void block_avx2(const Problem& p, std::size_t r, std::size_t
 
 /// The lanes of `mask`; the others are zero and not read.
 template <DType kType>
-[[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq"), gnu::always_inline]] inline __m512
-load_weights_512(const std::byte* p, __mmask16 mask) {
+UNICORN_INLINE_AVX512 __m512 load_weights_512(const std::byte* p, __mmask16 mask) {
     if constexpr (kType == DType::f32) {
         return _mm512_maskz_loadu_ps(mask, p);
     } else {
@@ -156,7 +151,8 @@ UNICORN_TARGET_AVX512 void block_avx512(const Problem& p, std::size_t r, std::si
         const __mmask16 mask = simd::first_lanes(p.w.cols - c);
         __m512 weights[kR];
         UNICORN_UNROLL
-        for (int i = 0; i < kR; ++i) weights[i] = load_weights_512<kType>(w[i] + c * size_of(kType), mask);
+        for (int i = 0; i < kR; ++i)
+            weights[i] = load_weights_512<kType>(w[i] + c * size_of(kType), mask);
         UNICORN_UNROLL
         for (int j = 0; j < kT; ++j) {
             const __m512 xs = _mm512_maskz_loadu_ps(mask, x[j] + c);
@@ -168,8 +164,8 @@ UNICORN_TARGET_AVX512 void block_avx512(const Problem& p, std::size_t r, std::si
     for (int i = 0; i < kR; ++i) {
         UNICORN_UNROLL
         for (int j = 0; j < kT; ++j) {
-            p.out[(t + static_cast<std::size_t>(j)) * p.out_stride + r + static_cast<std::size_t>(i)] =
-                simd::sum_lanes(acc[i][j]);
+            p.out[(t + static_cast<std::size_t>(j)) * p.out_stride + r +
+                  static_cast<std::size_t>(i)] = simd::sum_lanes(acc[i][j]);
         }
     }
 }
@@ -202,16 +198,22 @@ struct Blocks {
 
 template <DType kType>
 constexpr Blocks<2, 4> kBlocksAvx2 = {{
-    {block_avx2<kType, 1, 1>, block_avx2<kType, 1, 2>, block_avx2<kType, 1, 3>, block_avx2<kType, 1, 4>},
-    {block_avx2<kType, 2, 1>, block_avx2<kType, 2, 2>, block_avx2<kType, 2, 3>, block_avx2<kType, 2, 4>},
+    {block_avx2<kType, 1, 1>, block_avx2<kType, 1, 2>, block_avx2<kType, 1, 3>,
+     block_avx2<kType, 1, 4>},
+    {block_avx2<kType, 2, 1>, block_avx2<kType, 2, 2>, block_avx2<kType, 2, 3>,
+     block_avx2<kType, 2, 4>},
 }};
 
 template <DType kType>
 constexpr Blocks<4, 4> kBlocksAvx512 = {{
-    {block_avx512<kType, 1, 1>, block_avx512<kType, 1, 2>, block_avx512<kType, 1, 3>, block_avx512<kType, 1, 4>},
-    {block_avx512<kType, 2, 1>, block_avx512<kType, 2, 2>, block_avx512<kType, 2, 3>, block_avx512<kType, 2, 4>},
-    {block_avx512<kType, 3, 1>, block_avx512<kType, 3, 2>, block_avx512<kType, 3, 3>, block_avx512<kType, 3, 4>},
-    {block_avx512<kType, 4, 1>, block_avx512<kType, 4, 2>, block_avx512<kType, 4, 3>, block_avx512<kType, 4, 4>},
+    {block_avx512<kType, 1, 1>, block_avx512<kType, 1, 2>, block_avx512<kType, 1, 3>,
+     block_avx512<kType, 1, 4>},
+    {block_avx512<kType, 2, 1>, block_avx512<kType, 2, 2>, block_avx512<kType, 2, 3>,
+     block_avx512<kType, 2, 4>},
+    {block_avx512<kType, 3, 1>, block_avx512<kType, 3, 2>, block_avx512<kType, 3, 3>,
+     block_avx512<kType, 3, 4>},
+    {block_avx512<kType, 4, 1>, block_avx512<kType, 4, 2>, block_avx512<kType, 4, 3>,
+     block_avx512<kType, 4, 4>},
 }};
 
 }  // namespace
@@ -222,8 +224,7 @@ void matmul_float(Isa isa, const tensor::MatrixView& w, const float* x, std::siz
     UNICORN_CHECK(!tensor::info(w.type).quantized && first <= last && last <= w.rows && w.cols > 0);
     const Problem p = {w, x, x_stride, n_rows, first, last, out, out_stride};
     switch (isa) {
-        case Isa::scalar:
-            return matmul_float_scalar(p);
+        case Isa::scalar: return matmul_float_scalar(p);
         case Isa::avx2:
             if (w.type == DType::f32) return kBlocksAvx2<DType::f32>.run(p);
             if (w.type == DType::f16) return kBlocksAvx2<DType::f16>.run(p);

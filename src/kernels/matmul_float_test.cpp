@@ -32,8 +32,10 @@ std::vector<std::byte> random_weights(DType type, std::size_t n, unsigned seed) 
     for (std::size_t i = 0; i < n; ++i) {
         const std::uint16_t half =
             type == DType::f16 ? tensor::f32_to_f16(values[i]) : tensor::f32_to_bf16(values[i]);
-        if (type == DType::f32) std::memcpy(&bytes[4 * i], &values[i], 4);
-        else std::memcpy(&bytes[2 * i], &half, 2);
+        if (type == DType::f32)
+            std::memcpy(&bytes[4 * i], &values[i], 4);
+        else
+            std::memcpy(&bytes[2 * i], &half, 2);
     }
     return bytes;
 }
@@ -51,11 +53,13 @@ TEST_P(MatmulFloat, IsWithinItsBoundInEveryForm) {
             dequantize_row(type, bytes.data(), weights);
             for (const std::size_t n_rows : {1, 2, 3, 4, 5, 9}) {
                 const std::size_t x_stride = cols + 3;
-                const auto x = random_floats(n_rows * x_stride - 3, 2);  // ends with the last column
+                const auto x =
+                    random_floats(n_rows * x_stride - 3, 2);  // ends with the last column
                 const std::size_t out_stride = rows + 2;
                 for (const Isa isa : runnable_isas()) {
                     std::vector<float> out(n_rows * out_stride, kGuard);
-                    matmul_float(isa, w, x.data(), x_stride, n_rows, 0, rows, out.data(), out_stride);
+                    matmul_float(isa, w, x.data(), x_stride, n_rows, 0, rows, out.data(),
+                                 out_stride);
                     for (std::size_t t = 0; t < n_rows; ++t) {
                         for (std::size_t r = 0; r < rows; ++r) {
                             double value = 0;
@@ -68,9 +72,11 @@ TEST_P(MatmulFloat, IsWithinItsBoundInEveryForm) {
                             }
                             const double bound = static_cast<double>(cols) * 0x1p-24 * magnitude;
                             ASSERT_NEAR(static_cast<double>(out[t * out_stride + r]), value, bound)
-                                << name(isa) << " [" << rows << ", " << cols << "] t " << t << " r " << r;
+                                << name(isa) << " [" << rows << ", " << cols << "] t " << t << " r "
+                                << r;
                         }
-                        for (std::size_t r = rows; r < out_stride; ++r) ASSERT_EQ(out[t * out_stride + r], kGuard);
+                        for (std::size_t r = rows; r < out_stride; ++r)
+                            ASSERT_EQ(out[t * out_stride + r], kGuard);
                     }
                 }
             }
@@ -93,8 +99,10 @@ TEST_P(MatmulFloat, GivesTheSameBitsForEveryBatchAndRange) {
             std::vector<float> out(whole.size());
             for (std::size_t t = 0; t < kTokens; t += batch) {
                 const std::size_t n = std::min(batch, kTokens - t);
-                for (const auto& [first, last] : {std::pair{10, 23}, std::pair{3, 10}, std::pair{0, 3}}) {
-                    matmul_float(isa, w, x.data() + t * kCols, kCols, n, first, last, out.data() + t * kRows, kRows);
+                for (const auto& [first, last] :
+                     {std::pair{10, 23}, std::pair{3, 10}, std::pair{0, 3}}) {
+                    matmul_float(isa, w, x.data() + t * kCols, kCols, n, first, last,
+                                 out.data() + t * kRows, kRows);
                 }
             }
             EXPECT_EQ(std::memcmp(out.data(), whole.data(), whole.size() * sizeof(float)), 0)
@@ -119,8 +127,10 @@ TEST_P(MatmulFloat, ANanStaysInItsRow) {
         x[2 * kCols + 39] = std::numeric_limits<float>::quiet_NaN();
         matmul_float(isa, w, x.data(), kCols, kTokens, 0, kRows, out.data(), kRows);
         for (std::size_t i = 0; i < out.size(); ++i) {
-            if (i / kRows == 2) EXPECT_TRUE(std::isnan(out[i])) << name(isa);
-            else EXPECT_EQ(out[i], clean[i]) << name(isa);
+            if (i / kRows == 2)
+                EXPECT_TRUE(std::isnan(out[i])) << name(isa);
+            else
+                EXPECT_EQ(out[i], clean[i]) << name(isa);
         }
     }
 }

@@ -6,7 +6,8 @@
 
 namespace unicorn::kernels {
 
-void SideWords::prepare(const QuantizedRows& x, std::size_t first, std::size_t n, GroupSum sum, int offset) {
+void SideWords::prepare(const QuantizedRows& x, std::size_t first, std::size_t n, GroupSum sum,
+                        int offset) {
     const std::size_t n_groups = x.cols / kGroup;
     UNICORN_DCHECK(n <= most_rows(x.cols, sum));
     for (std::size_t i = 0; i < n * n_groups; ++i) {
@@ -21,12 +22,9 @@ void matmul_packed(Isa isa, const PackedMatrix& w, const QuantizedRows& x, std::
     UNICORN_CHECK(w.cols <= kMaxCols && out_stride >= w.rows);
     if (x.n_rows == 0 || first == last) return;
     switch (isa) {
-        case Isa::scalar:
-            return matmul_packed_scalar(w, x, first, last, out, out_stride);
-        case Isa::avx2:
-            return matmul_packed_avx2(w, x, first, last, out, out_stride);
-        case Isa::avx512:
-            return matmul_packed_avx512(w, x, first, last, out, out_stride);
+        case Isa::scalar: return matmul_packed_scalar(w, x, first, last, out, out_stride);
+        case Isa::avx2: return matmul_packed_avx2(w, x, first, last, out, out_stride);
+        case Isa::avx512: return matmul_packed_avx512(w, x, first, last, out, out_stride);
     }
 }
 

@@ -45,10 +45,12 @@ public:
         return kCapacity / (std::max<std::size_t>(cols, kGroup) / kGroup * words(sum));
     }
     /// The words of one group; `sums` are those of its two halves.
-    static void put(float scale, const std::int32_t* sums, GroupSum sum, int offset, std::uint32_t* out);
+    static void put(float scale, const std::int32_t* sums, GroupSum sum, int offset,
+                    std::uint32_t* out);
 
     /// The words of rows [first, first + n) of `x`, n <= most_rows.
-    void prepare(const QuantizedRows& x, std::size_t first, std::size_t n, GroupSum sum, int offset);
+    void prepare(const QuantizedRows& x, std::size_t first, std::size_t n, GroupSum sum,
+                 int offset);
 
     /// Rows `first` (as given to prepare) and on.
     RowTile tile(const QuantizedRows& x, std::size_t first, GroupSum sum) const {
@@ -59,17 +61,14 @@ private:
     alignas(64) std::uint32_t words_[kCapacity];  // not initialised: only what is used is touched
 };
 
-inline void SideWords::put(float scale, const std::int32_t* sums, GroupSum sum, int offset, std::uint32_t* out) {
+inline void SideWords::put(float scale, const std::int32_t* sums, GroupSum sum, int offset,
+                           std::uint32_t* out) {
     const auto integer = [](int value) { return static_cast<std::uint32_t>(value); };
     const auto real = [](float value) { return std::bit_cast<std::uint32_t>(value); };
     out[0] = real(scale);
     switch (sum) {
-        case GroupSum::offset:
-            out[1] = integer(-offset * (sums[0] + sums[1]));
-            break;
-        case GroupSum::minimum:
-            out[1] = real(scale * static_cast<float>(sums[0] + sums[1]));
-            break;
+        case GroupSum::offset: out[1] = integer(-offset * (sums[0] + sums[1])); break;
+        case GroupSum::minimum: out[1] = real(scale * static_cast<float>(sums[0] + sums[1])); break;
         case GroupSum::half_offset:
             out[1] = integer(-offset * sums[0]);
             out[2] = integer(-offset * sums[1]);

@@ -5,8 +5,6 @@
 // once for up to 64 rows; tiles of at most 16 rows then keep their sums in registers. Both compute
 // each output by the same integer sums and the same float operations in the same order.
 
-#include <immintrin.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -14,219 +12,65 @@
 
 #include "base/check.h"
 #include "kernels/matmul_packed.h"
-
-#define UNICORN_AVX512 \
-    [[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]]
-#define UNICORN_AVX512_INLINE \
-    [[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni"), gnu::always_inline]] inline
-#define UNICORN_UNROLL _Pragma("GCC unroll 16")
+#include "kernels/matmul_simd.h"
+#include "kernels/unpack_avx512.h"
 
 namespace unicorn::kernels {
 namespace {
 
+using namespace avx512;  // unpack_avx512.h
 using tensor::DType;
-using Byte = std::uint8_t;
 
-constexpr std::size_t kDirect = 8;    // most rows for which the panel is unpacked in registers
-constexpr std::size_t kTile = 16;     // most rows whose sums are in registers
-constexpr std::size_t kChunk = 24;    // groups unpacked at a time: 12 KiB, and 12 KiB of a tile's activations
-constexpr std::size_t kRowBlock = 64;     // rows for which a chunk is unpacked once
+constexpr std::size_t kDirect = 8;  // most rows for which the panel is unpacked in registers
+constexpr std::size_t kTile = 16;   // most rows whose sums are in registers
+// Groups unpacked at a time: 12 KiB of codes and 12 KiB of a tile's activations share L1. With 16
+// the sums' loads and stores cost 4 %; with 32 q8_0 loses 2 %, as L1 overflows.
+constexpr std::size_t kChunk = 24;
+constexpr std::size_t kRowBlock = 64;  // rows for which a chunk is unpacked once; 128 gain nothing
 constexpr std::size_t kPanelBlock = 128;  // panels for which a chunk of rows is laid out once
 // Bytes between what is read and what is prefetched, for few rows. Share of the read bandwidth with
 // one thread on a Sapphire Rapids VM, q4_0 and q2_k: 0.84, 0.74 with 2048; 0.80, 0.74 with 4096;
 // 0.75, 0.67 with 1024; 0.71, 0.53 without.
 constexpr std::size_t kAhead = 2048;
 
-/// A group's codes, a byte each: byte 4 r + j of step s is row r, k = 4 s + j.
-struct Codes {
-    __m512i step[8];
-    UNICORN_AVX512_INLINE __m512i at(int s) const { return step[s]; }
-};
+// ---- the inner loop ----
 
-/// The same in memory.
+/// A group's Codes in memory.
 struct StoredCodes {
     const Byte (*step)[64];
-    UNICORN_AVX512_INLINE __m512i at(int s) const { return _mm512_load_si512(step[s]); }
+    UNICORN_INLINE_VNNI __m512i at(int s) const { return _mm512_load_si512(step[s]); }
 };
-
-/// What turns a group's integer sums into floats.
-struct Scales {
-    __m512 scale[2];  // of the half groups; [0] alone where the group has one scale
-    __m512 min[2];
-    __m512i pair;     // half scales as two int16, for sums scaled as integers
-};
-
-// ---- codes ----
-
-UNICORN_AVX512_INLINE __m512i load(const Byte* p) { return _mm512_loadu_si512(p); }
-
-UNICORN_AVX512_INLINE void unpack_low4(const Byte* p, Codes& w) {
-    const __m512i mask = _mm512_set1_epi8(0x0F);
-    UNICORN_UNROLL
-    for (int v = 0; v < 4; ++v) {
-        const __m512i q = load(p + 64 * v);
-        w.step[2 * v] = _mm512_and_si512(q, mask);
-        w.step[2 * v + 1] = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
-    }
-}
-
-UNICORN_AVX512_INLINE void unpack_pairs(const Byte* p, Codes& w) {
-    const __m512i mask = _mm512_set1_epi8(3);
-    UNICORN_UNROLL
-    for (int v = 0; v < 2; ++v) {
-        const __m512i q = load(p + 64 * v);
-        w.step[4 * v] = _mm512_and_si512(q, mask);
-        w.step[4 * v + 1] = _mm512_and_si512(_mm512_srli_epi16(q, 2), mask);
-        w.step[4 * v + 2] = _mm512_and_si512(_mm512_srli_epi16(q, 4), mask);
-        w.step[4 * v + 3] = _mm512_and_si512(_mm512_srli_epi16(q, 6), mask);
-    }
-}
-
-/// Adds bit s of the vector at `p` to step s as bit kBit.
-template <int kBit>
-UNICORN_AVX512_INLINE void add_bits(const Byte* p, Codes& w) {
-    const __m512i mask = _mm512_set1_epi8(1 << kBit);
-    const __m512i q = load(p);
-    UNICORN_UNROLL
-    for (int s = 0; s < 8; ++s) {
-        const __m512i moved = s < kBit ? _mm512_slli_epi16(q, static_cast<unsigned>(std::max(kBit - s, 0)))
-                                       : _mm512_srli_epi16(q, static_cast<unsigned>(std::max(s - kBit, 0)));
-        w.step[s] = _mm512_ternarylogic_epi32(w.step[s], moved, mask, 0xF8);  // a | (b & c)
-    }
-}
-
-/// Adds two bits for each step as bits 4 and 5.
-UNICORN_AVX512_INLINE void add_high_pairs(const Byte* p, Codes& w) {
-    const __m512i mask = _mm512_set1_epi8(0x30);
-    UNICORN_UNROLL
-    for (int v = 0; v < 2; ++v) {
-        const __m512i q = load(p + 64 * v);
-        w.step[4 * v] = _mm512_ternarylogic_epi32(w.step[4 * v], _mm512_slli_epi16(q, 4), mask, 0xF8);
-        w.step[4 * v + 1] = _mm512_ternarylogic_epi32(w.step[4 * v + 1], _mm512_slli_epi16(q, 2), mask, 0xF8);
-        w.step[4 * v + 2] = _mm512_ternarylogic_epi32(w.step[4 * v + 2], q, mask, 0xF8);
-        w.step[4 * v + 3] = _mm512_ternarylogic_epi32(w.step[4 * v + 3], _mm512_srli_epi16(q, 2), mask, 0xF8);
-    }
-}
-
-template <DType kType>
-UNICORN_AVX512_INLINE void unpack(const Byte* p, Codes& w) {
-    constexpr int kBits = panel_format(kType).bits;
-    if constexpr (kBits == 8) {
-        UNICORN_UNROLL
-        for (int s = 0; s < 8; ++s) w.step[s] = load(p + 64 * s);
-    } else if constexpr (kBits == 2 || kBits == 3) {
-        unpack_pairs(p, w);
-        if constexpr (kBits == 3) add_bits<2>(p + 128, w);
-    } else {
-        unpack_low4(p, w);
-        if constexpr (kBits == 5) add_bits<4>(p + 256, w);
-        if constexpr (kBits == 6) add_high_pairs(p + 256, w);
-        if constexpr (has_iq4_table(kType)) {
-            const __m512i table = _mm512_broadcast_i32x4(
-                _mm_loadu_si128(reinterpret_cast<const __m128i*>(kIq4Values.data())));
-            UNICORN_UNROLL
-            for (int s = 0; s < 8; ++s) w.step[s] = _mm512_shuffle_epi8(table, w.step[s]);
-        }
-    }
-}
-
-// ---- scales ----
-
-UNICORN_AVX512_INLINE __m512 load_f16(const Byte* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-UNICORN_AVX512_INLINE __m512 load_u8(const Byte* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-UNICORN_AVX512_INLINE __m512 load_i8(const Byte* p) {
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
-UNICORN_AVX512_INLINE __m512 low_half(__m512i pair) {
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(pair, 16), 16));
-}
-UNICORN_AVX512_INLINE __m512 high_half(__m512i pair) {
-    return _mm512_cvtepi32_ps(_mm512_srai_epi32(pair, 16));
-}
-
-/// The scales of a block that hold for all of its groups: d and dmin of super-blocks.
-struct BlockScales {
-    __m512 d;
-    __m512 dmin;
-};
-
-template <DType kType>
-UNICORN_AVX512_INLINE BlockScales block_scales(const Byte* header) {
-    constexpr PanelFormat kFormat = panel_format(kType);
-    BlockScales b = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    if constexpr (kFormat.groups == 8) {
-        b.d = load_f16(header);
-        if constexpr (kFormat.offset == 0) b.dmin = load_f16(header + 32);
-    }
-    return b;
-}
-
-template <DType kType>
-UNICORN_AVX512_INLINE Scales group_scales(const Byte* header, const BlockScales& b, std::size_t g) {
-    Scales s = {};
-    if constexpr (kType == DType::q4_1 || kType == DType::q5_1) {
-        s.scale[0] = load_f16(header + 32 * g);
-        s.min[0] = _mm512_sub_ps(_mm512_setzero_ps(), load_f16(header + 64 + 32 * g));
-    } else if constexpr (panel_format(kType).groups == 2) {
-        s.scale[0] = load_f16(header + 32 * g);
-    } else if constexpr (kType == DType::q4_k || kType == DType::q5_k) {
-        s.scale[0] = _mm512_mul_ps(b.d, load_u8(header + 64 + 16 * g));
-        s.min[0] = _mm512_mul_ps(b.dmin, load_u8(header + 192 + 16 * g));
-    } else if constexpr (kType == DType::iq4_xs) {
-        s.scale[0] = _mm512_mul_ps(b.d, load_i8(header + 32 + 16 * g));
-    } else if constexpr (kType == DType::q2_k) {
-        const __m512i both = _mm512_cvtepu8_epi16(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(header + 64 + 32 * g)));
-        const __m512i mins = _mm512_srli_epi16(both, 4);
-        s.pair = _mm512_and_si512(both, _mm512_set1_epi16(0x0F));
-        s.scale[0] = b.d;
-        s.min[0] = _mm512_mul_ps(b.dmin, low_half(mins));
-        s.min[1] = _mm512_mul_ps(b.dmin, high_half(mins));
-    } else {
-        s.pair = _mm512_cvtepi8_epi16(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(header + 32 + 32 * g)));
-        if constexpr (kType == DType::q3_k) {
-            s.scale[0] = b.d;
-        } else {
-            s.scale[0] = _mm512_mul_ps(b.d, low_half(s.pair));
-            s.scale[1] = _mm512_mul_ps(b.d, high_half(s.pair));
-        }
-    }
-    return s;
-}
-
-// ---- the inner loop ----
 
 /// How the integer sums of a group are formed and scaled.
 enum class Inner {
-    offset,       // one sum that starts at -offset * sum x; 11 operations for 512 products
-    minimum,      // one sum from zero, and the minimum's fma
-    half_min,     // one sum from zero over codes that hold the half scale; two minima
-    pairs_min,    // two sums, scaled by int16 half scales and added as integers; two minima
-    pairs_offset, // the same from -offset * sum x
-    half_offset,  // two sums, scaled as floats
+    offset,        // one sum that starts at -offset * sum x; 11 operations for 512 products
+    minimum,       // one sum from zero, and the minimum's fma
+    half_min,      // one sum from zero over codes that hold the half scale; two minima
+    pairs_min,     // two sums, scaled by int16 half scales and added as integers; two minima
+    pairs_offset,  // the same from -offset * sum x
+    half_offset,   // two sums, scaled as floats
 };
 
 /// sum + the dot products of four codes of each row with the four activations at `x`. Written out
 /// because gcc 12 does not fold the broadcast into the instruction: 1.2 times slower.
-UNICORN_AVX512_INLINE __m512i dot4(__m512i sum, __m512i codes, const std::int8_t* x) {
+UNICORN_INLINE_VNNI __m512i dot4(__m512i sum, __m512i codes, const std::int8_t* x) {
     using Four = std::int8_t[4];
-    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(codes), "m"(*reinterpret_cast<const Four*>(x)));
+    asm("vpdpbusd %2%{1to16%}, %1, %0"
+        : "+v"(sum)
+        : "v"(codes), "m"(*reinterpret_cast<const Four*>(x)));
     return sum;
 }
 
-UNICORN_AVX512_INLINE __m512i int_side(const std::uint32_t* p) {
+UNICORN_INLINE_VNNI __m512i int_side(const std::uint32_t* p) {
     return _mm512_set1_epi32(static_cast<std::int32_t>(*p));
 }
-UNICORN_AVX512_INLINE __m512 float_side(const std::uint32_t* p) {
+UNICORN_INLINE_VNNI __m512 float_side(const std::uint32_t* p) {
     return _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<std::int32_t>(*p)));
 }
 
-constexpr bool has_two_sides(Inner inner) { return inner != Inner::offset && inner != Inner::minimum; }
+constexpr bool has_two_sides(Inner inner) {
+    return inner != Inner::offset && inner != Inner::minimum;
+}
 constexpr bool has_two_sums(Inner inner) {
     return inner == Inner::half_offset || inner == Inner::pairs_offset || inner == Inner::pairs_min;
 }
@@ -242,12 +86,12 @@ struct Cursor {
     std::size_t codes_stride = kGroup;
     std::size_t side_stride = kWords;
 
-    UNICORN_AVX512_INLINE void next_codes() { next(codes, kPackedRows ? kGroup : codes_stride); }
-    UNICORN_AVX512_INLINE void next_side() { next(side, kPackedRows ? kWords : side_stride); }
+    UNICORN_INLINE_VNNI void next_codes() { next(codes, kPackedRows ? kGroup : codes_stride); }
+    UNICORN_INLINE_VNNI void next_side() { next(side, kPackedRows ? kWords : side_stride); }
 
 private:
     template <typename Element>
-    UNICORN_AVX512_INLINE static void next(const Element*& p, std::size_t stride) {
+    UNICORN_INLINE_VNNI static void next(const Element*& p, std::size_t stride) {
         p += stride;
         // Hidden from the compiler: gcc would compute every row's address at once and spill most.
         if constexpr (!kPackedRows) asm("" : "+r"(p));
@@ -258,7 +102,7 @@ private:
 /// of several rows interleave, as the scheduler does not reach far enough to overlap rows itself
 /// (8 chains instead of 4: 1.2 times faster).
 template <int kFrom, int kTo, typename W, int kN>
-UNICORN_AVX512_INLINE void dot(__m512i (&sum)[kN], const W& w, const std::int8_t* const (&x)[kN]) {
+UNICORN_INLINE_VNNI void dot(__m512i (&sum)[kN], const W& w, const std::int8_t* const (&x)[kN]) {
     UNICORN_UNROLL
     for (int s = kFrom; s < kTo; ++s) {
         const __m512i codes = w.at(s);
@@ -269,8 +113,8 @@ UNICORN_AVX512_INLINE void dot(__m512i (&sum)[kN], const W& w, const std::int8_t
 
 /// Adds one group of kN rows of activations to their sums and advances `x` past them.
 template <int kN, Inner kInner, bool kPackedRows, typename W>
-UNICORN_AVX512_INLINE void add_rows(__m512* acc, const W& w, const Scales& s,
-                                    Cursor<kInner, kPackedRows>& x) {
+UNICORN_INLINE_VNNI void add_rows(__m512* acc, const W& w, const Scales& s,
+                                  Cursor<kInner, kPackedRows>& x) {
     constexpr bool kIntSide =
         kInner == Inner::offset || kInner == Inner::half_offset || kInner == Inner::pairs_offset;
     const std::int8_t* codes[kN];
@@ -282,7 +126,8 @@ UNICORN_AVX512_INLINE void add_rows(__m512* acc, const W& w, const Scales& s,
         codes[j] = x.codes;
         x.next_codes();
         sum[j] = kIntSide ? int_side(start.side + 1) : _mm512_setzero_si512();
-        sum1[j] = kIntSide && has_two_sums(kInner) ? int_side(start.side + 2) : _mm512_setzero_si512();
+        sum1[j] =
+            kIntSide && has_two_sums(kInner) ? int_side(start.side + 2) : _mm512_setzero_si512();
         if constexpr (kIntSide) start.next_side();
     }
     if constexpr (has_two_sums(kInner)) {
@@ -301,12 +146,15 @@ UNICORN_AVX512_INLINE void add_rows(__m512* acc, const W& w, const Scales& s,
         } else {
             if constexpr (has_two_sums(kInner)) {
                 // Both sums fit int16: 16 codes of magnitude <= 4 times 127.
-                sum[j] = _mm512_mask_blend_epi16(0xAAAAAAAAu, sum[j], _mm512_slli_epi32(sum1[j], 16));
+                sum[j] =
+                    _mm512_mask_blend_epi16(0xAAAAAAAAu, sum[j], _mm512_slli_epi32(sum1[j], 16));
                 sum[j] = _mm512_madd_epi16(sum[j], s.pair);
             }
-            acc[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[j]), _mm512_mul_ps(s.scale[0], scale), acc[j]);
+            acc[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[j]), _mm512_mul_ps(s.scale[0], scale),
+                                     acc[j]);
         }
-        if constexpr (!kIntSide) acc[j] = _mm512_fnmadd_ps(s.min[0], float_side(x.side + 1), acc[j]);
+        if constexpr (!kIntSide)
+            acc[j] = _mm512_fnmadd_ps(s.min[0], float_side(x.side + 1), acc[j]);
         if constexpr (kInner == Inner::half_min || kInner == Inner::pairs_min) {
             acc[j] = _mm512_fnmadd_ps(s.min[1], float_side(x.side + 2), acc[j]);
         }
@@ -317,8 +165,8 @@ UNICORN_AVX512_INLINE void add_rows(__m512* acc, const W& w, const Scales& s,
 /// Adds one group of kT rows in parts of about equal size, of at most 8 sums each: with 16 rows'
 /// floats, that is what the registers hold.
 template <int kT, int kPart = 0, Inner kInner, bool kPackedRows, typename W>
-UNICORN_AVX512_INLINE void add_group(__m512 (&acc)[kT], const W& w, const Scales& s,
-                                     Cursor<kInner, kPackedRows>& x) {
+UNICORN_INLINE_VNNI void add_group(__m512 (&acc)[kT], const W& w, const Scales& s,
+                                   Cursor<kInner, kPackedRows>& x) {
     constexpr int kMost = has_two_sums(kInner) ? 4 : 8;
     constexpr int kParts = (kT + kMost - 1) / kMost;
     constexpr int kFirst = kT * kPart / kParts;
@@ -355,7 +203,7 @@ constexpr Inner direct_inner(DType type) {
 }
 
 template <DType kType, int kT>
-UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
+UNICORN_TARGET_VNNI void direct(const PanelRange& range, const RowTile& rows) {
     constexpr PanelFormat kFormat = panel_format(kType);
     constexpr Inner kInner = direct_inner(kType);
     const std::size_t n_groups = rows.cols / kGroup;
@@ -376,7 +224,8 @@ UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
             for (std::size_t i = 0; i < n; ++i) {
                 UNICORN_UNROLL
                 for (int v = 0; v < kFormat.bits; ++v) {
-                    _mm_prefetch(reinterpret_cast<const char*>(p_codes + kAhead + 64 * v), _MM_HINT_T0);
+                    _mm_prefetch(reinterpret_cast<const char*>(p_codes + kAhead + 64 * v),
+                                 _MM_HINT_T0);
                 }
                 Codes w;
                 unpack<kType>(p_codes, w);
@@ -391,7 +240,9 @@ UNICORN_AVX512 void direct(const PanelRange& range, const RowTile& rows) {
         const __mmask16 mask = range.mask(p);
         float* out = range.out + p * kPanelRows;
         UNICORN_UNROLL
-        for (int t = 0; t < kT; ++t) _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * range.out_stride, mask, acc[t]);
+        for (int t = 0; t < kT; ++t)
+            _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * range.out_stride, mask,
+                                  acc[t]);
     }
 }
 
@@ -412,66 +263,21 @@ constexpr Inner chunk_inner(DType type) {
 constexpr GroupSum chunk_sum(DType type) {
     return type == DType::q3_k ? GroupSum::offset : panel_format(type).sum;
 }
-constexpr int chunk_offset(DType type) { return type == DType::q3_k ? 128 : panel_format(type).offset; }
-
-/// The half scales of a group, each in all four bytes of its row.
-UNICORN_AVX512_INLINE __m512i spread_half(const Byte* p, int half) {
-    const __m512i pairs = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    const __m512i pick = _mm512_add_epi8(
-        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12)),
-        _mm512_set1_epi8(static_cast<char>(half)));
-    return _mm512_shuffle_epi8(pairs, pick);
-}
-
-/// q2_k with the half scale multiplied in: code * scale <= 3 * 15. Bits select what is added.
-UNICORN_AVX512_INLINE void unpack_scaled_q2(const Byte* p, const Byte* half_scales, Codes& w) {
-    UNICORN_UNROLL
-    for (int h = 0; h < 2; ++h) {
-        const __m512i scale = _mm512_and_si512(spread_half(half_scales, h), _mm512_set1_epi8(0x0F));
-        const __m512i twice = _mm512_add_epi8(scale, scale);
-        const __m512i q = load(p + 64 * h);
-        UNICORN_UNROLL
-        for (int i = 0; i < 4; ++i) {
-            const __m512i one = _mm512_maskz_mov_epi8(
-                _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(1 << (2 * i)))), scale);
-            w.step[4 * h + i] = _mm512_mask_add_epi8(
-                one, _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(2 << (2 * i)))), one, twice);
-        }
-    }
-}
-
-/// q3_k as 128 - (code - 4) * scale, which fits a byte: the product is in [-124, 128].
-UNICORN_AVX512_INLINE void unpack_scaled_q3(const Byte* p, const Byte* half_scales, Codes& w) {
-    const __m512i high = load(p + 128);
-    UNICORN_UNROLL
-    for (int h = 0; h < 2; ++h) {
-        const __m512i scale = spread_half(half_scales, h);
-        const __m512i twice = _mm512_add_epi8(scale, scale);
-        const __m512i fourfold = _mm512_add_epi8(twice, twice);
-        const __m512i base = _mm512_add_epi8(_mm512_set1_epi8(-128), fourfold);
-        const __m512i q = load(p + 64 * h);
-        UNICORN_UNROLL
-        for (int i = 0; i < 4; ++i) {
-            __m512i v = base;
-            v = _mm512_mask_sub_epi8(
-                v, _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(1 << (2 * i)))), v, scale);
-            v = _mm512_mask_sub_epi8(
-                v, _mm512_test_epi8_mask(q, _mm512_set1_epi8(static_cast<char>(2 << (2 * i)))), v, twice);
-            w.step[4 * h + i] = _mm512_mask_sub_epi8(
-                v, _mm512_test_epi8_mask(high, _mm512_set1_epi8(static_cast<char>(1 << (4 * h + i)))), v, fourfold);
-        }
-    }
+constexpr int chunk_offset(DType type) {
+    return type == DType::q3_k ? 128 : panel_format(type).offset;
 }
 
 /// Groups [first, first + n) of a panel; `first` starts a block.
 template <DType kType>
-UNICORN_AVX512 void unpack_chunk(const Byte* panel, std::size_t first, std::size_t n, Chunk& out) {
+UNICORN_TARGET_VNNI void unpack_chunk(const Byte* panel, std::size_t first, std::size_t n,
+                                      Chunk& out) {
     constexpr PanelFormat kFormat = panel_format(kType);
     const Byte* block = panel + first / kFormat.groups * kFormat.block_bytes();
     for (std::size_t g = 0; g < n; g += kFormat.groups) {
         const BlockScales shared = block_scales<kType>(block);
         const Byte* p = block + kFormat.header_bytes;
-        for (std::size_t i = 0; i < std::min(kFormat.groups, n - g); ++i, p += kFormat.group_bytes()) {
+        for (std::size_t i = 0; i < std::min(kFormat.groups, n - g);
+             ++i, p += kFormat.group_bytes()) {
             Codes w;
             Scales s = group_scales<kType>(block, shared, i);
             if constexpr (kType == DType::q2_k) {
@@ -483,11 +289,14 @@ UNICORN_AVX512 void unpack_chunk(const Byte* panel, std::size_t first, std::size
                 unpack<kType>(p, w);
             }
             UNICORN_UNROLL
-            for (int step = 0; step < 8; ++step) _mm512_store_si512(out.codes[g + i][step], w.step[step]);
+            for (int step = 0; step < 8; ++step)
+                _mm512_store_si512(out.codes[g + i][step], w.step[step]);
             constexpr Inner kInner = chunk_inner(kType);
             _mm512_store_ps(out.scale[g + i][0], s.scale[0]);
-            if constexpr (kInner == Inner::half_offset) _mm512_store_ps(out.scale[g + i][1], s.scale[1]);
-            if constexpr (kInner == Inner::minimum || kInner == Inner::half_min) _mm512_store_ps(out.min[g + i][0], s.min[0]);
+            if constexpr (kInner == Inner::half_offset)
+                _mm512_store_ps(out.scale[g + i][1], s.scale[1]);
+            if constexpr (kInner == Inner::minimum || kInner == Inner::half_min)
+                _mm512_store_ps(out.min[g + i][0], s.min[0]);
             if constexpr (kInner == Inner::half_min) _mm512_store_ps(out.min[g + i][1], s.min[1]);
         }
         block += kFormat.block_bytes();
@@ -499,9 +308,10 @@ struct RowChunk {
     alignas(64) std::int8_t codes[kRowBlock * kChunk * kGroup];
     std::uint32_t side[kRowBlock * kChunk * 3];
 
-    /// Groups [first, first + n) of rows [t, t + size) of x, to the place of row `row` of the block.
-    void fill(const QuantizedRows& x, std::size_t t, std::size_t row, std::size_t size, std::size_t first,
-              std::size_t n, GroupSum sum, int offset) {
+    /// Groups [first, first + n) of rows [t, t + size) of x, to the place of row `row` of the
+    /// block.
+    void fill(const QuantizedRows& x, std::size_t t, std::size_t row, std::size_t size,
+              std::size_t first, std::size_t n, GroupSum sum, int offset) {
         std::int8_t* c = codes + row * kChunk * kGroup;
         std::uint32_t* s = side + row * kChunk * SideWords::words(sum);
         const std::size_t n_groups = x.cols / kGroup;
@@ -510,7 +320,8 @@ struct RowChunk {
             for (std::size_t g = 0; g < n; ++g) {
                 std::memcpy(c + (g * size + j) * kGroup, from + g * kGroup, kGroup);
                 const std::size_t i = (t + j) * n_groups + first + g;
-                SideWords::put(x.scales[i], x.sums + 2 * i, sum, offset, s + (g * size + j) * SideWords::words(sum));
+                SideWords::put(x.scales[i], x.sums + 2 * i, sum, offset,
+                               s + (g * size + j) * SideWords::words(sum));
             }
         }
     }
@@ -519,14 +330,16 @@ struct RowChunk {
 /// One tile of rows over `n` groups of a chunk; `out` holds the sums of the groups before. Each
 /// group asks for `ahead_step` bytes at `ahead`: so the next panel's part comes while this is used.
 template <Inner kInner, int kT>
-UNICORN_AVX512 void tile(const Chunk& chunk, std::size_t n, const std::int8_t* codes, const std::uint32_t* side,
-                         bool begin, float* out, std::size_t out_stride, __mmask16 mask, const Byte* ahead,
-                         std::size_t ahead_step) {
+UNICORN_TARGET_VNNI void tile(const Chunk& chunk, std::size_t n, const std::int8_t* codes,
+                              const std::uint32_t* side, bool begin, float* out,
+                              std::size_t out_stride, __mmask16 mask, const Byte* ahead,
+                              std::size_t ahead_step) {
     __m512 acc[kT];
     UNICORN_UNROLL
     for (int t = 0; t < kT; ++t) {
-        acc[t] = begin ? _mm512_setzero_ps()
-                       : _mm512_maskz_loadu_ps(mask, out + static_cast<std::size_t>(t) * out_stride);
+        acc[t] = begin
+                     ? _mm512_setzero_ps()
+                     : _mm512_maskz_loadu_ps(mask, out + static_cast<std::size_t>(t) * out_stride);
     }
     Cursor<kInner, true> x = {codes, side};
     for (std::size_t g = 0; g < n; ++g) {
@@ -537,20 +350,22 @@ UNICORN_AVX512 void tile(const Chunk& chunk, std::size_t n, const std::int8_t* c
         Scales s = {};
         s.scale[0] = _mm512_load_ps(chunk.scale[g][0]);
         if constexpr (kInner == Inner::half_offset) s.scale[1] = _mm512_load_ps(chunk.scale[g][1]);
-        if constexpr (kInner == Inner::minimum || kInner == Inner::half_min) s.min[0] = _mm512_load_ps(chunk.min[g][0]);
+        if constexpr (kInner == Inner::minimum || kInner == Inner::half_min)
+            s.min[0] = _mm512_load_ps(chunk.min[g][0]);
         if constexpr (kInner == Inner::half_min) s.min[1] = _mm512_load_ps(chunk.min[g][1]);
         add_group<kT>(acc, StoredCodes{chunk.codes[g]}, s, x);
     }
     UNICORN_UNROLL
-    for (int t = 0; t < kT; ++t) _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * out_stride, mask, acc[t]);
+    for (int t = 0; t < kT; ++t)
+        _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * out_stride, mask, acc[t]);
 }
 
 // ---- tables ----
 
 using DirectFn = void (*)(const PanelRange&, const RowTile&);
 using UnpackFn = void (*)(const Byte*, std::size_t, std::size_t, Chunk&);
-using TileFn = void (*)(const Chunk&, std::size_t, const std::int8_t*, const std::uint32_t*, bool, float*,
-                        std::size_t, __mmask16, const Byte*, std::size_t);
+using TileFn = void (*)(const Chunk&, std::size_t, const std::int8_t*, const std::uint32_t*, bool,
+                        float*, std::size_t, __mmask16, const Byte*, std::size_t);
 
 template <DType kType, std::size_t... kI>
 constexpr std::array<DirectFn, kDirect> direct_table(std::index_sequence<kI...>) {
@@ -573,8 +388,9 @@ struct Kernels {
 };
 
 template <DType kType>
-constexpr Kernels kKernels = {direct_table<kType>(std::make_index_sequence<kDirect>()), unpack_chunk<kType>,
-                              &kTiles<chunk_inner(kType)>, chunk_sum(kType), chunk_offset(kType)};
+constexpr Kernels kKernels = {direct_table<kType>(std::make_index_sequence<kDirect>()),
+                              unpack_chunk<kType>, &kTiles<chunk_inner(kType)>, chunk_sum(kType),
+                              chunk_offset(kType)};
 
 const Kernels& kernels_of(DType type) {
     switch (type) {
@@ -594,14 +410,13 @@ const Kernels& kernels_of(DType type) {
         case DType::f16:
         case DType::bf16: break;
     }
-    UNICORN_CHECK(!"a packed matrix has a quantised type");
-    return kKernels<DType::q8_0>;
+    check_failed("a packed matrix has a quantised type", __FILE__, __LINE__);
 }
 
 /// Rows [t0, t0 + n_rows) of x, at most kRowBlock: a few panels at a time, a chunk of columns after
 /// another, each panel's part unpacked once. `out` keeps the sums between chunks.
-void block_of_rows(const Kernels& kernels, const PanelRange& range, const QuantizedRows& x, std::size_t t0,
-                   std::size_t n_rows) {
+void block_of_rows(const Kernels& kernels, const PanelRange& range, const QuantizedRows& x,
+                   std::size_t t0, std::size_t n_rows) {
     const std::size_t n_groups = x.cols / kGroup;
     const std::size_t bytes = panel_bytes(range.w.type, x.cols);
     const PanelFormat format = panel_format(range.w.type);
@@ -616,7 +431,8 @@ void block_of_rows(const Kernels& kernels, const PanelRange& range, const Quanti
             const std::size_t n = std::min(kChunk, n_groups - g);
             for (std::size_t i = 0; i < n_tiles; ++i) {
                 const std::size_t t = tile_begin(i);
-                rows.fill(x, t0 + t, t, tile_begin(i + 1) - t, g, n, kernels.chunk_sum, kernels.chunk_offset);
+                rows.fill(x, t0 + t, t, tile_begin(i + 1) - t, g, n, kernels.chunk_sum,
+                          kernels.chunk_offset);
             }
             const std::size_t begin = g / format.groups * format.block_bytes();
             const std::size_t part = (n + format.groups - 1) / format.groups * format.block_bytes();
@@ -628,9 +444,9 @@ void block_of_rows(const Kernels& kernels, const PanelRange& range, const Quanti
                     const std::size_t t = tile_begin(i);
                     const Byte* ahead = panel + bytes + begin + i * n * ahead_step;
                     (*kernels.tile)[tile_begin(i + 1) - t - 1](
-                        chunk, n, rows.codes + t * kChunk * kGroup, rows.side + t * kChunk * words, g == 0,
-                        range.out + (t0 + t) * range.out_stride + p * kPanelRows, range.out_stride, range.mask(p),
-                        ahead, ahead_step);
+                        chunk, n, rows.codes + t * kChunk * kGroup, rows.side + t * kChunk * words,
+                        g == 0, range.out + (t0 + t) * range.out_stride + p * kPanelRows,
+                        range.out_stride, range.mask(p), ahead, ahead_step);
                 }
             }
         }
@@ -649,7 +465,8 @@ void matmul_packed_avx512(const PackedMatrix& w, const QuantizedRows& x, std::si
         for (std::size_t t = 0; t < x.n_rows; t += most) {
             const std::size_t n = std::min(most, x.n_rows - t);
             side.prepare(x, t, n, format.sum, format.offset);
-            kernels.direct[n - 1]({w, first, last, out + t * out_stride, out_stride}, side.tile(x, t, format.sum));
+            kernels.direct[n - 1]({w, first, last, out + t * out_stride, out_stride},
+                                  side.tile(x, t, format.sum));
         }
         return;
     }
@@ -660,7 +477,8 @@ void matmul_packed_avx512(const PackedMatrix& w, const QuantizedRows& x, std::si
             return std::min(x.n_rows, (x.n_rows * i / n_blocks + kTile - 1) / kTile * kTile);
         };
         if (begin(b) == begin(b + 1)) continue;
-        block_of_rows(kernels, {w, first, last, out, out_stride}, x, begin(b), begin(b + 1) - begin(b));
+        block_of_rows(kernels, {w, first, last, out, out_stride}, x, begin(b),
+                      begin(b + 1) - begin(b));
     }
 }
 

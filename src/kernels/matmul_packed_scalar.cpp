@@ -41,7 +41,8 @@ void matmul_packed_scalar(const PackedMatrix& w, const QuantizedRows& x, std::si
                 for (std::size_t t = 0; t < n; ++t) {
                     const std::int8_t* codes = x.codes + (t0 + t) * x.cols + g * kGroup;
                     const auto scale = static_cast<double>(x.scales[(t0 + t) * n_groups + g]);
-                    for (std::size_t r = 0; r < n_rows; ++r) sums[t][r] += scale * group_sum(group, r, codes);
+                    for (std::size_t r = 0; r < n_rows; ++r)
+                        sums[t][r] += scale * group_sum(group, r, codes);
                 }
             }
             for (std::size_t t = 0; t < n; ++t) {

@@ -43,21 +43,17 @@ std::vector<std::size_t> scale_places(DType type) {
         case DType::q4_1:
         case DType::q5_1:
         case DType::q4_k:
-        case DType::q5_k:
-            return {0, 2};
-        case DType::q2_k:
-            return {80, 82};
-        case DType::q3_k:
-            return {108};
-        case DType::q6_k:
-            return {208};
-        default:
-            return {0};
+        case DType::q5_k: return {0, 2};
+        case DType::q2_k: return {80, 82};
+        case DType::q3_k: return {108};
+        case DType::q6_k: return {208};
+        default: return {0};
     }
 }
 
 /// Random codes and sub-scales; the f16 scales are numbers of either sign around 0.01.
-std::vector<std::byte> random_weights(DType type, std::size_t rows, std::size_t cols, unsigned seed) {
+std::vector<std::byte> random_weights(DType type, std::size_t rows, std::size_t cols,
+                                      unsigned seed) {
     std::mt19937 random(seed);
     std::vector<std::byte> bytes(rows * tensor::row_bytes(type, cols));
     for (std::byte& b : bytes) b = static_cast<std::byte>(random());
@@ -81,17 +77,18 @@ std::vector<float> random_activations(std::size_t n, unsigned seed) {
 }
 
 struct Quantized {
-    Quantized(const std::vector<float>& x, std::size_t n_rows, std::size_t cols, Isa isa = Isa::scalar)
+    Quantized(const std::vector<float>& x, std::size_t n_rows, std::size_t cols,
+              Isa isa = Isa::scalar)
         : codes(make_buffer<std::int8_t>(n_rows * cols)),
           scales(make_buffer<float>(n_rows * cols / 32)),
           sums(make_buffer<std::int32_t>(n_rows * cols / 16)),
           rows{n_rows, cols, codes.get(), scales.get(), sums.get()} {
         quantize_rows(isa, x.data(), cols, 0, n_rows, rows);
     }
-    /// Rows [first, last), with their codes moved to an aligned place.
+    /// Rows [first, last).
     QuantizedRows part(std::size_t first, std::size_t last) {
-        return {last - first, rows.cols, rows.codes + first * rows.cols, rows.scales + first * rows.cols / 32,
-                rows.sums + first * rows.cols / 16};
+        return {last - first, rows.cols, rows.codes + first * rows.cols,
+                rows.scales + first * rows.cols / 32, rows.sums + first * rows.cols / 16};
     }
     Buffer<std::int8_t> codes;
     Buffer<float> scales;
@@ -147,7 +144,8 @@ struct Expected {
     double bound = 0;
 };
 
-std::vector<Expected> expected_products(const PackedMatrix& w, const std::vector<std::byte>& weights,
+std::vector<Expected> expected_products(const PackedMatrix& w,
+                                        const std::vector<std::byte>& weights,
                                         const QuantizedRows& x) {
     const std::size_t n_groups = w.cols / 32;
     const std::size_t row_bytes = tensor::row_bytes(w.type, w.cols);
@@ -165,7 +163,8 @@ std::vector<Expected> expected_products(const PackedMatrix& w, const std::vector
                     const double xk = scale * x.codes[t * w.cols + 32 * g + k];
                     e.value += static_cast<double>(row[32 * g + k]) * xk;
                     e.bound += (std::abs(group.scale[k / 16][r % 16] * group.code[r % 16][k]) +
-                                std::abs(group.min[k / 16][r % 16])) * std::abs(xk);
+                                std::abs(group.min[k / 16][r % 16])) *
+                               std::abs(xk);
                 }
             }
         }
@@ -178,8 +177,9 @@ std::vector<Expected> expected_products(const PackedMatrix& w, const std::vector
 }
 
 std::string label(Isa isa, DType type, const Size& size) {
-    return std::string(name(isa)) + " " + std::string(tensor::name(type)) + " [" + std::to_string(size.rows) + ", " +
-           std::to_string(size.cols) + "] T " + std::to_string(size.n_rows);
+    return std::string(name(isa)) + " " + std::string(tensor::name(type)) + " [" +
+           std::to_string(size.rows) + ", " + std::to_string(size.cols) + "] T " +
+           std::to_string(size.n_rows);
 }
 
 class MatmulPacked : public testing::TestWithParam<DType> {};
@@ -211,16 +211,20 @@ TEST_P(MatmulPacked, GivesTheSameBitsForEveryBatchAndRange) {
         Quantized x(random_activations(kTokens * cols, 4), kTokens, cols);
         for (const Isa isa : runnable_isas()) {
             const auto whole = multiply(isa, w.matrix, x.rows);
-            for (const std::size_t batch : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 31, 64, 100}) {
+            for (const std::size_t batch :
+                 {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 31, 64, 100}) {
                 std::vector<float> out(whole.size());
                 for (std::size_t t = 0; t < kTokens; t += batch) {
                     const auto part = x.part(t, std::min(kTokens, t + batch));
                     // Panels in ranges of different sizes, last first.
-                    for (const auto& [first, last] : {std::pair{5, 6}, std::pair{2, 5}, std::pair{0, 2}}) {
-                        matmul_packed(isa, w.matrix, part, first, last, out.data() + t * kRows, kRows);
+                    for (const auto& [first, last] :
+                         {std::pair{5, 6}, std::pair{2, 5}, std::pair{0, 2}}) {
+                        matmul_packed(isa, w.matrix, part, first, last, out.data() + t * kRows,
+                                      kRows);
                     }
                 }
-                ASSERT_TRUE(same_bits(out, whole)) << name(isa) << " batches of " << batch << ", cols " << cols;
+                ASSERT_TRUE(same_bits(out, whole))
+                    << name(isa) << " batches of " << batch << ", cols " << cols;
             }
         }
     }
@@ -245,7 +249,8 @@ TEST_P(MatmulPacked, WritesItsColumnsOnly) {
                     const std::size_t t = (i - 8) / stride;
                     const std::size_t r = (i - 8) % stride;
                     const bool written = i >= 8 && t < n_rows && r < rows && r >= (last - 1) * 16;
-                    ASSERT_EQ(out[i], written ? whole[t * rows + r] : kGuard) << name(isa) << " " << i;
+                    ASSERT_EQ(out[i], written ? whole[t * rows + r] : kGuard)
+                        << name(isa) << " " << i;
                 }
             }
         }
@@ -269,7 +274,8 @@ TEST_P(MatmulPacked, SurvivesAnyBits) {
                 if (!std::isfinite(expected[i].bound)) {  // an infinite or NaN scale in the row
                     EXPECT_FALSE(std::isfinite(out[i])) << name(isa) << " " << i;
                 } else {
-                    EXPECT_NEAR(static_cast<double>(out[i]), expected[i].value, expected[i].bound) << name(isa);
+                    EXPECT_NEAR(static_cast<double>(out[i]), expected[i].value, expected[i].bound)
+                        << name(isa);
                 }
             }
         }
@@ -281,8 +287,10 @@ TEST_P(MatmulPacked, IsExactAtTheEndsOfTheRange) {
     const DType type = GetParam();
     constexpr std::size_t kCols = 512;
     for (const int fill : {0x00, 0xFF, 0x80, 0x7F}) {
-        std::vector<std::byte> weights(16 * tensor::row_bytes(type, kCols), static_cast<std::byte>(fill));
-        for (std::size_t block = 0; block < weights.size(); block += tensor::info(type).block_bytes) {
+        std::vector<std::byte> weights(16 * tensor::row_bytes(type, kCols),
+                                       static_cast<std::byte>(fill));
+        for (std::size_t block = 0; block < weights.size();
+             block += tensor::info(type).block_bytes) {
             for (const std::size_t place : scale_places(type)) {
                 const std::uint16_t one = tensor::f32_to_f16(1.0f);
                 std::memcpy(&weights[block + place], &one, 2);
@@ -321,13 +329,16 @@ TEST_P(MatmulPacked, PanelsHoldEveryWeight) {
         PanelGroup group;
         std::vector<float> row(cols);
         for (std::size_t r = 0; r < 32; ++r) {
-            if (r < kRows) dequantize_row(type, weights.data() + r * tensor::row_bytes(type, cols), row);
+            if (r < kRows)
+                dequantize_row(type, weights.data() + r * tensor::row_bytes(type, cols), row);
             for (std::size_t c = 0; c < cols; ++c) {
                 read_group(type, w.matrix.data + r / 16 * panel_bytes(type, cols), c / 32, group);
-                const double product = group.scale[c % 32 / 16][r % 16] * group.code[r % 16][c % 32];
+                const double product =
+                    group.scale[c % 32 / 16][r % 16] * group.code[r % 16][c % 32];
                 const double min = group.min[c % 32 / 16][r % 16];
                 const double weight = r < kRows ? static_cast<double>(row[c]) : 0;
-                ASSERT_NEAR(product - min, weight, (std::abs(product) + std::abs(min)) * 0x1p-22) << r << " " << c;
+                ASSERT_NEAR(product - min, weight, (std::abs(product) + std::abs(min)) * 0x1p-22)
+                    << r << " " << c;
             }
         }
     }
@@ -358,8 +369,10 @@ TEST(MatmulPackedTest, ANanStaysInItsRow) {
         const auto expected = multiply(isa, w.matrix, clean.rows);
         const auto out = multiply(isa, w.matrix, dirty.rows);
         for (std::size_t i = 0; i < out.size(); ++i) {
-            if (i / 16 == 3 || i / 16 == 12) EXPECT_TRUE(std::isnan(out[i])) << name(isa) << " " << i;
-            else EXPECT_EQ(out[i], expected[i]) << name(isa) << " " << i;
+            if (i / 16 == 3 || i / 16 == 12)
+                EXPECT_TRUE(std::isnan(out[i])) << name(isa) << " " << i;
+            else
+                EXPECT_EQ(out[i], expected[i]) << name(isa) << " " << i;
         }
     }
 }
@@ -400,22 +413,30 @@ TEST(QuantizeRows, EveryFormGivesTheSameBits) {
             x[2 * kCols + 32 * g + i] *= std::ldexp(1.0f, static_cast<int>(6 * g) - 145);
         }
     }
-    const float specials[] = {0.0f, -0.0f, kInf, -kInf, std::numeric_limits<float>::quiet_NaN(), 1e-45f, 3.4e38f};
-    for (std::size_t i = 0; i < std::size(specials); ++i) {  // row 3: one special in zeros, each group
-        for (std::size_t k = 0; k < 32; ++k) x[3 * kCols + 32 * i + k] = k == i ? specials[i] : 0.0f;
+    const float specials[] = {0.0f,   -0.0f,  kInf, -kInf, std::numeric_limits<float>::quiet_NaN(),
+                              1e-45f, 3.4e38f};
+    for (std::size_t i = 0; i < std::size(specials);
+         ++i) {  // row 3: one special in zeros, each group
+        for (std::size_t k = 0; k < 32; ++k)
+            x[3 * kCols + 32 * i + k] = k == i ? specials[i] : 0.0f;
     }
     const Quantized expected(x, kTokens, kCols);
     for (const Isa isa : runnable_isas()) {
         const Quantized q(x, kTokens, kCols, isa);
-        EXPECT_EQ(std::memcmp(q.codes.get(), expected.codes.get(), kTokens * kCols), 0) << name(isa);
-        EXPECT_EQ(std::memcmp(q.scales.get(), expected.scales.get(), kTokens * kCols / 32 * 4), 0) << name(isa);
-        EXPECT_EQ(std::memcmp(q.sums.get(), expected.sums.get(), kTokens * kCols / 16 * 4), 0) << name(isa);
+        EXPECT_EQ(std::memcmp(q.codes.get(), expected.codes.get(), kTokens * kCols), 0)
+            << name(isa);
+        EXPECT_EQ(std::memcmp(q.scales.get(), expected.scales.get(), kTokens * kCols / 32 * 4), 0)
+            << name(isa);
+        EXPECT_EQ(std::memcmp(q.sums.get(), expected.sums.get(), kTokens * kCols / 16 * 4), 0)
+            << name(isa);
     }
     for (std::size_t i = 0; i < kTokens * kCols; ++i) {
         ASSERT_GE(expected.codes[i], -127);
         const float scale = expected.scales[i / 32];
-        if (std::isnan(scale) || scale == 0) ASSERT_EQ(expected.codes[i], 0);
-        else ASSERT_NEAR(scale * expected.codes[i], x[i], 0.5001f * scale);
+        if (std::isnan(scale) || scale == 0)
+            ASSERT_EQ(expected.codes[i], 0);
+        else
+            ASSERT_NEAR(scale * expected.codes[i], x[i], 0.5001f * scale);
     }
     EXPECT_TRUE(std::isnan(expected.scales[3 * 40 + 2]));
     EXPECT_EQ(expected.scales[3 * 40 + 5], 0.0f);
@@ -431,8 +452,9 @@ TEST(QuantizeRows, TouchesOnlyTheRowsItIsGiven) {
         quantize_rows(isa, x.data(), kStride, 1, 3, q.rows);
         for (std::size_t t = 0; t < 4; ++t) {
             EXPECT_EQ(q.scales[2 * t] != 0, t == 1 || t == 2);
-            const std::vector<float> row(x.begin() + static_cast<std::ptrdiff_t>(t * kStride),
-                                         x.begin() + static_cast<std::ptrdiff_t>(t * kStride + kCols));
+            const std::vector<float> row(
+                x.begin() + static_cast<std::ptrdiff_t>(t * kStride),
+                x.begin() + static_cast<std::ptrdiff_t>(t * kStride + kCols));
             const Quantized alone(t == 1 || t == 2 ? row : std::vector<float>(kCols), 1, kCols);
             EXPECT_EQ(std::memcmp(q.codes.get() + t * kCols, alone.codes.get(), kCols), 0);
         }

@@ -54,32 +54,29 @@ void read_codes(DType type, const Byte* row, std::size_t g, Byte* code) {
     const Byte* half = nullptr;
     switch (type) {
         case DType::q4_0:
-        case DType::iq4_nl:
-            return read_nibbles(b + 2, code);
-        case DType::q4_1:
-            return read_nibbles(b + 4, code);
-        case DType::q5_0:
-            read_nibbles(b + 6, code);
-            return add_fifth_bits(b + 2, code);
-        case DType::q5_1:
-            read_nibbles(b + 8, code);
-            return add_fifth_bits(b + 4, code);
+        case DType::iq4_nl: return read_nibbles(b + 2, code);
+        case DType::q4_1: return read_nibbles(b + 4, code);
+        case DType::q5_0: read_nibbles(b + 6, code); return add_fifth_bits(b + 2, code);
+        case DType::q5_1: read_nibbles(b + 8, code); return add_fifth_bits(b + 4, code);
         case DType::q8_0:
             for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>(b[2 + j] ^ 0x80);
             return;
         case DType::q2_k:
             half = b + 16 + 32 * (i / 4);
-            for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>((half[j] >> (2 * (i % 4))) & 3);
+            for (int j = 0; j < 32; ++j)
+                code[j] = static_cast<Byte>((half[j] >> (2 * (i % 4))) & 3);
             return;
         case DType::q3_k:
             half = b + 32 + 32 * (i / 4);
             for (int j = 0; j < 32; ++j) {
-                code[j] = static_cast<Byte>(((half[j] >> (2 * (i % 4))) & 3) | (((b[j] >> i) & 1) << 2));
+                code[j] =
+                    static_cast<Byte>(((half[j] >> (2 * (i % 4))) & 3) | (((b[j] >> i) & 1) << 2));
             }
             return;
         case DType::q4_k:
             half = b + 16 + 32 * (i / 2);
-            for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>((half[j] >> (4 * (i % 2))) & 0x0F);
+            for (int j = 0; j < 32; ++j)
+                code[j] = static_cast<Byte>((half[j] >> (4 * (i % 2))) & 0x0F);
             return;
         case DType::q5_k:
             half = b + 48 + 32 * (i / 2);
@@ -91,21 +88,22 @@ void read_codes(DType type, const Byte* row, std::size_t g, Byte* code) {
         case DType::q6_k:
             half = b + 64 * (i / 4) + 32 * (i % 2);
             for (int j = 0; j < 32; ++j) {
-                const int high = b[128 + 32 * (i / 4) + static_cast<std::size_t>(j)] >> (2 * (i % 4));
-                code[j] = static_cast<Byte>(((half[j] >> (4 * (i % 4 / 2))) & 0x0F) | ((high & 3) << 4));
+                const int high =
+                    b[128 + 32 * (i / 4) + static_cast<std::size_t>(j)] >> (2 * (i % 4));
+                code[j] =
+                    static_cast<Byte>(((half[j] >> (4 * (i % 4 / 2))) & 0x0F) | ((high & 3) << 4));
             }
             return;
-        case DType::iq4_xs:
-            return read_nibbles(b + 8 + 16 * i, code);
+        case DType::iq4_xs: return read_nibbles(b + 8 + 16 * i, code);
         case DType::f32:
         case DType::f16:
-        case DType::bf16:
-            break;
+        case DType::bf16: break;
     }
 }
 
 /// Row `r`'s part of the header of the block that starts at group `first` and has `n` groups.
-void write_header(DType type, const Byte* row, std::size_t first, std::size_t n, std::size_t r, Byte* header) {
+void write_header(DType type, const Byte* row, std::size_t first, std::size_t n, std::size_t r,
+                  Byte* header) {
     const Byte* b = block_of(type, row, first);
     const std::size_t lane = 2 * r;  // of 16-bit scales
     switch (type) {
@@ -127,14 +125,16 @@ void write_header(DType type, const Byte* row, std::size_t first, std::size_t n,
         case DType::q2_k:
             std::memcpy(header + lane, b + 80, 2);
             std::memcpy(header + 32 + lane, b + 82, 2);
-            for (std::size_t g = 0; g < 8; ++g) std::memcpy(header + 64 + 32 * g + lane, b + 2 * g, 2);
+            for (std::size_t g = 0; g < 8; ++g)
+                std::memcpy(header + 64 + 32 * g + lane, b + 2 * g, 2);
             return;
         case DType::q3_k:
             std::memcpy(header + lane, b + 108, 2);
             for (std::size_t h = 0; h < 16; ++h) {
                 const int low = h < 8 ? b[96 + h] & 0x0F : b[88 + h] >> 4;
                 const int high = (b[104 + h % 4] >> (2 * (h / 4))) & 3;
-                header[32 + 32 * (h / 2) + lane + h % 2] = static_cast<Byte>((low | (high << 4)) - 32);
+                header[32 + 32 * (h / 2) + lane + h % 2] =
+                    static_cast<Byte>((low | (high << 4)) - 32);
             }
             return;
         case DType::q4_k:
@@ -147,7 +147,8 @@ void write_header(DType type, const Byte* row, std::size_t first, std::size_t n,
             return;
         case DType::q6_k:
             std::memcpy(header + lane, b + 208, 2);
-            for (std::size_t g = 0; g < 8; ++g) std::memcpy(header + 32 + 32 * g + lane, b + 192 + 2 * g, 2);
+            for (std::size_t g = 0; g < 8; ++g)
+                std::memcpy(header + 32 + 32 * g + lane, b + 192 + 2 * g, 2);
             return;
         case DType::iq4_xs: {
             std::memcpy(header + lane, b, 2);
@@ -161,8 +162,7 @@ void write_header(DType type, const Byte* row, std::size_t first, std::size_t n,
         }
         case DType::f32:
         case DType::f16:
-        case DType::bf16:
-            break;
+        case DType::bf16: break;
     }
 }
 
@@ -177,7 +177,8 @@ void transpose(const GroupCodes& code, Steps& steps) {
 void write_low4(const Steps& steps, Byte* out) {
     for (int v = 0; v < 4; ++v) {
         for (int i = 0; i < 64; ++i) {
-            out[64 * v + i] = static_cast<Byte>((steps[2 * v][i] & 0x0F) | (steps[2 * v + 1][i] << 4));
+            out[64 * v + i] =
+                static_cast<Byte>((steps[2 * v][i] & 0x0F) | (steps[2 * v + 1][i] << 4));
         }
     }
 }
@@ -204,21 +205,12 @@ void write_bits(const Steps& steps, int shift, Byte* out) {
 
 void write_codes(int bits, const Steps& steps, Byte* out) {
     switch (bits) {
-        case 2:
-            return write_pairs(steps, 0, out);
-        case 3:
-            write_pairs(steps, 0, out);
-            return write_bits(steps, 2, out + 128);
-        case 4:
-            return write_low4(steps, out);
-        case 5:
-            write_low4(steps, out);
-            return write_bits(steps, 4, out + 256);
-        case 6:
-            write_low4(steps, out);
-            return write_pairs(steps, 4, out + 256);
-        default:
-            std::memcpy(out, steps, sizeof steps);
+        case 2: return write_pairs(steps, 0, out);
+        case 3: write_pairs(steps, 0, out); return write_bits(steps, 2, out + 128);
+        case 4: return write_low4(steps, out);
+        case 5: write_low4(steps, out); return write_bits(steps, 4, out + 256);
+        case 6: write_low4(steps, out); return write_pairs(steps, 4, out + 256);
+        default: std::memcpy(out, steps, sizeof steps);
     }
 }
 
@@ -236,10 +228,12 @@ void pack_panel(const tensor::MatrixView& w, std::size_t panel, Byte* out) {
     for (std::size_t first = 0; first < n_groups; first += format.groups) {
         const std::size_t n = std::min(format.groups, n_groups - first);
         std::memset(out, 0, format.header_bytes);
-        for (std::size_t r = 0; r < n_rows; ++r) write_header(w.type, rows + r * row_bytes, first, n, r, out);
+        for (std::size_t r = 0; r < n_rows; ++r)
+            write_header(w.type, rows + r * row_bytes, first, n, r, out);
         out += format.header_bytes;
         for (std::size_t g = first; g < first + n; ++g) {
-            for (std::size_t r = 0; r < n_rows; ++r) read_codes(w.type, rows + r * row_bytes, g, code[r]);
+            for (std::size_t r = 0; r < n_rows; ++r)
+                read_codes(w.type, rows + r * row_bytes, g, code[r]);
             transpose(code, steps);
             write_codes(format.bits, steps, out);
             out += format.group_bytes();
@@ -254,21 +248,17 @@ unsigned unpack_code(int bits, const Byte* codes, std::size_t r, std::size_t k) 
     const std::size_t byte = 4 * r + k % 4;
     const std::size_t step = k / 4;
     const auto low4 = [&] { return (codes[64 * (step / 2) + byte] >> (4 * (step % 2))) & 0x0F; };
-    const auto pair = [&](const Byte* p) { return (p[64 * (step / 4) + byte] >> (2 * (step % 4))) & 3; };
+    const auto pair = [&](const Byte* p) {
+        return (p[64 * (step / 4) + byte] >> (2 * (step % 4))) & 3;
+    };
     const auto bit = [&](const Byte* p) { return (p[byte] >> step) & 1; };
     switch (bits) {
-        case 2:
-            return static_cast<unsigned>(pair(codes));
-        case 3:
-            return static_cast<unsigned>(pair(codes) | bit(codes + 128) << 2);
-        case 4:
-            return static_cast<unsigned>(low4());
-        case 5:
-            return static_cast<unsigned>(low4() | bit(codes + 256) << 4);
-        case 6:
-            return static_cast<unsigned>(low4() | pair(codes + 256) << 4);
-        default:
-            return codes[64 * step + byte];
+        case 2: return static_cast<unsigned>(pair(codes));
+        case 3: return static_cast<unsigned>(pair(codes) | bit(codes + 128) << 2);
+        case 4: return static_cast<unsigned>(low4());
+        case 5: return static_cast<unsigned>(low4() | bit(codes + 256) << 4);
+        case 6: return static_cast<unsigned>(low4() | pair(codes + 256) << 4);
+        default: return codes[64 * step + byte];
     }
 }
 
@@ -285,15 +275,11 @@ void read_scales(DType type, const Byte* header, std::size_t g, std::size_t r, P
         double min = 0;
         switch (type) {
             case DType::q4_1:
-            case DType::q5_1:
-                min = -f16_at(header + 64 + 32 * g + lane);
-                [[fallthrough]];
+            case DType::q5_1: min = -f16_at(header + 64 + 32 * g + lane); [[fallthrough]];
             case DType::q4_0:
             case DType::iq4_nl:
             case DType::q5_0:
-            case DType::q8_0:
-                scale = f16_at(header + 32 * g + lane);
-                break;
+            case DType::q8_0: scale = f16_at(header + 32 * g + lane); break;
             case DType::q2_k:
                 scale = f16_at(header + lane) * (header[64 + 32 * g + lane + h] & 0x0F);
                 min = f16_at(header + 32 + lane) * (header[64 + 32 * g + lane + h] >> 4);
@@ -305,15 +291,15 @@ void read_scales(DType type, const Byte* header, std::size_t g, std::size_t r, P
                 break;
             case DType::q3_k:
             case DType::q6_k:
-                scale = f16_at(header + lane) * static_cast<std::int8_t>(header[32 + 32 * g + lane + h]);
+                scale = f16_at(header + lane) *
+                        static_cast<std::int8_t>(header[32 + 32 * g + lane + h]);
                 break;
             case DType::iq4_xs:
                 scale = f16_at(header + lane) * static_cast<std::int8_t>(header[32 + 16 * g + r]);
                 break;
             case DType::f32:
             case DType::f16:
-            case DType::bf16:
-                break;
+            case DType::bf16: break;
         }
         out.scale[h][r] = scale;
         out.min[h][r] = min;
@@ -333,7 +319,8 @@ std::size_t panel_bytes(DType type, std::size_t cols) {
     return (bytes + 63) / 64 * 64;
 }
 
-void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last, std::byte* out) {
+void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last,
+                 std::byte* out) {
     UNICORN_CHECK(first <= last && last <= (weights.rows + kPanelRows - 1) / kPanelRows);
     const std::size_t bytes = panel_bytes(weights.type, weights.cols);
     for (std::size_t p = first; p < last; ++p) {
@@ -343,7 +330,8 @@ void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size
 
 void read_group(DType type, const std::byte* panel, std::size_t g, PanelGroup& out) {
     const PanelFormat format = panel_format(type);
-    const auto* header = reinterpret_cast<const Byte*>(panel) + g / format.groups * format.block_bytes();
+    const auto* header =
+        reinterpret_cast<const Byte*>(panel) + g / format.groups * format.block_bytes();
     const Byte* codes = header + format.header_bytes + g % format.groups * format.group_bytes();
     for (std::size_t r = 0; r < kPanelRows; ++r) {
         read_scales(type, header, g % format.groups, r, out);

@@ -5,11 +5,11 @@
 // Along k a panel is a sequence of blocks of `groups` groups of 32 weights; the last block may
 // hold fewer. A block is a header (scales), then the codes of its groups:
 //
-//   header, types of 32-blocks (2 groups):   d[2][16] f16, then m[2][16] f16 where the type has minima
-//   header, q4_k, q5_k (8 groups):           d[16] f16, dmin[16] f16, scale[8][16] u8, min[8][16] u8
-//   header, q2_k:                            d[16] f16, dmin[16] f16, (scale | min << 4)[8][16][2] u8
-//   header, q3_k, q6_k:                      d[16] f16, scale[8][16][2] i8    ([2]: half groups)
-//   header, iq4_xs:                          d[16] f16, scale[8][16] i8
+//   header, types of 32-blocks (2 groups):   d[2][16] f16, then m[2][16] f16 where the type has
+//   minima header, q4_k, q5_k (8 groups):           d[16] f16, dmin[16] f16, scale[8][16] u8,
+//   min[8][16] u8 header, q2_k:                            d[16] f16, dmin[16] f16, (scale | min <<
+//   4)[8][16][2] u8 header, q3_k, q6_k:                      d[16] f16, scale[8][16][2] i8    ([2]:
+//   half groups) header, iq4_xs:                          d[16] f16, scale[8][16] i8
 //
 // Codes are vectors of 64 bytes; byte 4 r + j belongs to row r and to k = 4 s + j of the group,
 // where s = 0..7 is called the step. With v the number of the vector:
@@ -39,10 +39,10 @@ enum class GroupSum {
 };
 
 struct PanelFormat {
-    int bits = 0;               // of a code
+    int bits = 0;  // of a code
     GroupSum sum = GroupSum::offset;
-    int offset = 0;             // weight = scale * (code - offset), or scale * table[code]
-    std::size_t groups = 0;     // of a block
+    int offset = 0;          // weight = scale * (code - offset), or scale * table[code]
+    std::size_t groups = 0;  // of a block
     std::size_t header_bytes = 0;
 
     constexpr std::size_t group_bytes() const { return static_cast<std::size_t>(bits) * 64; }
@@ -79,7 +79,8 @@ constexpr bool has_iq4_table(tensor::DType type) {
     return type == tensor::DType::iq4_nl || type == tensor::DType::iq4_xs;
 }
 
-/// One group of a panel, decoded plainly: weight [r, k] = scale[k / 16][r] * code[r][k] - min[k / 16][r].
+/// One group of a panel, decoded plainly: weight [r, k] = scale[k / 16][r] * code[r][k] - min[k /
+/// 16][r].
 struct PanelGroup {
     int code[kPanelRows][kGroup];
     double scale[2][kPanelRows];

@@ -1,7 +1,6 @@
 // Activations to int8 in groups of 32. The forms agree bit for bit: the maximum is taken over the
-// bits of |x| (as integers, NaN > infinity > numbers), then one division, one product, one rounding.
-
-#include <immintrin.h>
+// bits of |x| (as integers, NaN > infinity > numbers), then one division, one product, one
+// rounding.
 
 #include <bit>
 #include <cmath>
@@ -10,10 +9,7 @@
 
 #include "base/check.h"
 #include "kernels/matmul.h"
-
-#define UNICORN_AVX2 [[gnu::target("avx2,fma,f16c")]]
-#define UNICORN_AVX2_INLINE [[gnu::target("avx2,fma,f16c"), gnu::always_inline]] inline
-#define UNICORN_AVX512 [[gnu::target("avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]]
+#include "kernels/matmul_simd.h"
 
 namespace unicorn::kernels {
 namespace {
@@ -54,18 +50,19 @@ void quantize_group_scalar(const float* x, std::int8_t* codes, float* scale, std
     }
 }
 
-UNICORN_AVX2_INLINE __m256i magnitude_bits(__m256 x) {
+UNICORN_INLINE_AVX2 __m256i magnitude_bits(__m256 x) {
     return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF));
 }
 
-UNICORN_AVX2_INLINE std::int32_t sum_lanes(__m256i v) {
+UNICORN_INLINE_AVX2 std::int32_t sum_lanes(__m256i v) {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
     return _mm_cvtsi128_si32(s);
 }
 
-UNICORN_AVX2 void quantize_group_avx2(const float* x, std::int8_t* codes, float* scale, std::int32_t* sums) {
+UNICORN_TARGET_AVX2 void quantize_group_avx2(const float* x, std::int8_t* codes, float* scale,
+                                             std::int32_t* sums) {
     const __m256 x0 = _mm256_loadu_ps(x);
     const __m256 x1 = _mm256_loadu_ps(x + 8);
     const __m256 x2 = _mm256_loadu_ps(x + 16);
@@ -85,13 +82,16 @@ UNICORN_AVX2 void quantize_group_avx2(const float* x, std::int8_t* codes, float*
     const __m256i c3 = _mm256_cvtps_epi32(_mm256_mul_ps(x3, inverse));
     sums[0] = sum_lanes(_mm256_add_epi32(c0, c1));
     sums[1] = sum_lanes(_mm256_add_epi32(c2, c3));
-    const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(c0, c1), _mm256_packs_epi32(c2, c3));
+    const __m256i packed =
+        _mm256_packs_epi16(_mm256_packs_epi32(c0, c1), _mm256_packs_epi32(c2, c3));
     // The packs work within 128-bit lanes: dwords now hold 0,8,16,24 | 4,12,20,28 (first elements).
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_permutevar8x32_epi32(packed, order));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes),
+                        _mm256_permutevar8x32_epi32(packed, order));
 }
 
-UNICORN_AVX512 void quantize_group_avx512(const float* x, std::int8_t* codes, float* scale, std::int32_t* sums) {
+UNICORN_TARGET_AVX512 void quantize_group_avx512(const float* x, std::int8_t* codes, float* scale,
+                                                 std::int32_t* sums) {
     const __m512 x0 = _mm512_loadu_ps(x);
     const __m512 x1 = _mm512_loadu_ps(x + 16);
     const __m512i sign = _mm512_set1_epi32(0x7FFFFFFF);
@@ -113,27 +113,25 @@ using GroupFn = void (*)(const float*, std::int8_t*, float*, std::int32_t*);
 
 GroupFn group_fn(Isa isa) {
     switch (isa) {
-        case Isa::scalar:
-            return quantize_group_scalar;
-        case Isa::avx2:
-            return quantize_group_avx2;
-        case Isa::avx512:
-            return quantize_group_avx512;
+        case Isa::scalar: return quantize_group_scalar;
+        case Isa::avx2: return quantize_group_avx2;
+        case Isa::avx512: return quantize_group_avx512;
     }
     return quantize_group_scalar;
 }
 
 }  // namespace
 
-void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first, std::size_t last,
-                   const QuantizedRows& out) {
+void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first,
+                   std::size_t last, const QuantizedRows& out) {
     UNICORN_CHECK(out.cols % kGroup == 0 && first <= last && last <= out.n_rows);
     const GroupFn quantize_group = group_fn(isa);
     const std::size_t n_groups = out.cols / kGroup;
     for (std::size_t t = first; t < last; ++t) {
         for (std::size_t g = 0; g < n_groups; ++g) {
             const std::size_t i = t * n_groups + g;
-            quantize_group(x + t * x_stride + g * kGroup, out.codes + i * kGroup, out.scales + i, out.sums + 2 * i);
+            quantize_group(x + t * x_stride + g * kGroup, out.codes + i * kGroup, out.scales + i,
+                           out.sums + 2 * i);
         }
     }
 }
