@@ -64,7 +64,10 @@ void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size
 ///           floats from row to row. Only columns r < w.rows are written.
 /// Accuracy  integer sums are exact within a group of 32 (16 for types with half-group scales);
 ///           groups are accumulated in f32 in ascending order.
-/// Cost      reads the panels once for each 16 rows of x or fewer.
+/// Cost      reads the panels once for each 64 rows of x or fewer (scalar: 16). More than 8 rows
+/// are
+///           laid out anew in each call: give it 16 panels or more, 128 if there are as many.
+///           Up to 160 KiB of stack; allocates nothing.
 void matmul_packed(Isa isa, const PackedMatrix& w, const QuantizedRows& x, std::size_t first,
                    std::size_t last, float* out, std::size_t out_stride);
 
