@@ -58,12 +58,14 @@ public:
         add_choice(*app, "--format", format_, "table|json|csv|md",
                    "How to print the results (default table)");
         app->add_flag("--json", json_, "The same as --format json");
+        app->add_flag("--breakdown", breakdown_, "Also show where the time went, by kind of step");
         add_engine_options(*app, engine_, false);
         app->footer(
             "Examples:\n"
             "  unicorn bench\n"
             "  unicorn bench -m model.gguf -p 128,512 -n 128 -d 0,4096\n"
             "  unicorn bench -p 0 -n 64 -r 10 --format csv > generation.csv\n"
+            "  unicorn bench --breakdown\n"
             "  unicorn synth 1b shape.gguf --type q4_0 && unicorn bench -m shape.gguf");
     }
 
@@ -110,6 +112,7 @@ public:
                 if (i == 0) continue;  // the warm-up
                 row.tok_s.push_back(static_cast<double>(test.tokens) / *seconds);
                 row.read_gb_s.push_back(read_gb_s);
+                if (breakdown_) add_steps(row, *seconds);
             }
             report.rows.push_back(std::move(row));
         }
@@ -183,6 +186,7 @@ private:
             if (auto s = evaluate(tokens_, engine::Logits::none); !s) return forward(s);
         }
         fill(test.tokens);
+        steps_before_ = engine.step_seconds();
         const auto start = std::chrono::steady_clock::now();
         if (test.prompt) {
             if (auto s = evaluate(tokens_, engine::Logits::last); !s) return forward(s);
@@ -191,12 +195,24 @@ private:
                 if (auto s = evaluate({&tokens_[i], 1}, engine::Logits::last); !s)
                     return forward(s);
         }
-        return seconds_since(start);
+        const double seconds = seconds_since(start);
+        steps_after_ = engine.step_seconds();
+        return seconds;
+    }
+
+    // Adds the last repetition's steps to the row.
+    void add_steps(BenchRow& row, double seconds) const {
+        if (row.step_seconds.empty())
+            for (const auto& [step, unused] : steps_after_) row.step_seconds.emplace_back(step, 0.0);
+        for (std::size_t i = 0; i < steps_after_.size(); ++i)
+            row.step_seconds[i].second += steps_after_[i].second - steps_before_[i].second;
+        row.seconds += seconds;
     }
 
     std::string prompts_ = "512", generations_ = "128", depths_ = "0", model_, format_ = "table";
     std::size_t repetitions_ = 5;
-    bool json_ = false;
+    bool json_ = false, breakdown_ = false;
+    std::vector<std::pair<std::string_view, double>> steps_before_, steps_after_;
     engine::EngineOptions engine_;
     std::vector<std::int32_t> tokens_;
     std::uint32_t state_ = 1;

@@ -23,6 +23,33 @@ double read_gb_s(const BenchReport& report) {
     return all.empty() ? 0 : median(all);
 }
 
+/// Shares of the time by kind of step, the most first; what is not in a step is "between steps".
+std::vector<std::pair<std::string, double>> breakdown(const BenchRow& row) {
+    std::vector<std::pair<std::string, double>> shares;
+    if (row.step_seconds.empty()) return shares;
+    double rest = row.seconds;
+    for (const auto& [step, seconds] : row.step_seconds) {
+        shares.emplace_back(step, seconds / row.seconds);
+        rest -= seconds;
+    }
+    shares.emplace_back("between steps", rest / row.seconds);
+    std::stable_sort(shares.begin(), shares.end(),
+                     [](const auto& a, const auto& b) { return a.second > b.second; });
+    return shares;
+}
+
+/// One line a test: "tg128: project 61.2 %, gated_ffn 30.1 %, ..."
+std::string breakdown_lines(const BenchReport& report) {
+    std::string out;
+    for (const auto& row : report.rows) {
+        std::vector<std::string> parts;
+        for (const auto& [step, share] : breakdown(row))
+            parts.push_back(fmt::format("{} {:.1f} %", step, 100 * share));
+        if (!parts.empty()) out += fmt::format("\n{}: {}\n", row.test, fmt::join(parts, ", "));
+    }
+    return out;
+}
+
 std::string as_json(const BenchReport& report) {
     Json out;
     out["machine"] = {{"cpu", report.machine.cpu},
@@ -45,6 +72,7 @@ std::string as_json(const BenchReport& report) {
         entry["tok_s"] = {{"median", row.median_tok_s()}, {"min", least(row)}, {"max", most(row)}};
         entry["gb_s"] = row.gb_s();
         entry["bandwidth_share"] = row.bandwidth_share();
+        for (const auto& [step, share] : breakdown(row)) entry["breakdown"][step] = share;
         out["rows"].push_back(std::move(entry));
     }
     return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -99,7 +127,7 @@ std::string as_markdown(const BenchReport& report) {
         if (first) out += "|---|---:|---:|---:|---:|---:|\n";
         first = false;
     }
-    return out;
+    return out + breakdown_lines(report);
 }
 
 }  // namespace
@@ -120,7 +148,8 @@ std::string format_report(const BenchReport& report, const std::string& format, 
     if (format == "md") return as_markdown(report);
     using enum Align;
     return heading(report) + "\n" +
-           aligned_table(cells(report), {left, right, right, right, right, right}, colour);
+           aligned_table(cells(report), {left, right, right, right, right, right}, colour) +
+           breakdown_lines(report);
 }
 
 }  // namespace unicorn::cli

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/machine.h"
@@ -14,6 +15,9 @@ struct BenchRow {
     std::vector<double> tok_s;      // one a repetition
     std::vector<double> read_gb_s;  // plain reads measured between the repetitions
     double bytes_per_token = 0;     // read from memory, on average
+    /// Seconds in each kind of step, over all repetitions; empty unless asked for.
+    std::vector<std::pair<std::string, double>> step_seconds = {};
+    double seconds = 0;             // over all repetitions: the steps, and what lies between them
 
     double median_tok_s() const;
     double gb_s() const;

@@ -76,5 +76,18 @@ TEST(BenchReport, TableAndMarkdownShowTheSameRows) {
                   "tg128@d4096   15.00   10.00   20.00  30.00          75 %\n");
 }
 
+TEST(BenchReport, BreakdownNamesTheMostFirstAndWhatIsLeft) {
+    BenchReport broken_down = report();
+    broken_down.rows[0].seconds = 4;
+    broken_down.rows[0].step_seconds = {{"project", 1}, {"gated_ffn", 2.5}, {"head", 0}};
+    const std::string table = format_report(broken_down, "table", false);
+    EXPECT_TRUE(table.ends_with(
+        "\npp512: gated_ffn 62.5 %, project 25.0 %, between steps 12.5 %, head 0.0 %\n"))
+        << table;
+    const auto json = nlohmann::json::parse(format_report(broken_down, "json", false));
+    EXPECT_EQ(json["rows"][0]["breakdown"]["gated_ffn"], 0.625);
+    EXPECT_FALSE(json["rows"][1].contains("breakdown"));
+}
+
 }  // namespace
 }  // namespace unicorn::cli
