@@ -312,16 +312,38 @@ struct RowChunk {
     /// block.
     void fill(const QuantizedRows& x, std::size_t t, std::size_t row, std::size_t size,
               std::size_t first, std::size_t n, GroupSum sum, int offset) {
-        std::int8_t* c = codes + row * kChunk * kGroup;
-        std::uint32_t* s = side + row * kChunk * SideWords::words(sum);
+        switch (sum) {
+            case GroupSum::offset:
+                return fill_as<GroupSum::offset>(x, t, row, size, first, n, offset);
+            case GroupSum::minimum:
+                return fill_as<GroupSum::minimum>(x, t, row, size, first, n, offset);
+            case GroupSum::half_min:
+                return fill_as<GroupSum::half_min>(x, t, row, size, first, n, offset);
+            case GroupSum::half_offset:
+                return fill_as<GroupSum::half_offset>(x, t, row, size, first, n, offset);
+        }
+    }
+
+private:
+    template <GroupSum kSum>
+    UNICORN_TARGET_VNNI void fill_as(const QuantizedRows& x, std::size_t t, std::size_t row,
+                                     std::size_t size, std::size_t first, std::size_t n,
+                                     int offset) {
+        constexpr std::size_t kWords = SideWords::words(kSum);
         const std::size_t n_groups = x.cols / kGroup;
         for (std::size_t j = 0; j < size; ++j) {
-            const std::int8_t* from = x.codes + (t + j) * x.cols + first * kGroup;
+            const std::size_t i = (t + j) * n_groups + first;
+            const std::int8_t* from = x.codes + i * kGroup;
+            const float* scales = x.scales + i;
+            const std::int32_t* sums = x.sums + 2 * i;
+            std::int8_t* c = codes + row * kChunk * kGroup + j * kGroup;
+            std::uint32_t* s = side + row * kChunk * kWords + j * kWords;
             for (std::size_t g = 0; g < n; ++g) {
-                std::memcpy(c + (g * size + j) * kGroup, from + g * kGroup, kGroup);
-                const std::size_t i = (t + j) * n_groups + first + g;
-                SideWords::put(x.scales[i], x.sums + 2 * i, sum, offset,
-                               s + (g * size + j) * SideWords::words(sum));
+                const auto* block = reinterpret_cast<const __m256i*>(from + g * kGroup);
+                _mm256_store_si256(reinterpret_cast<__m256i*>(c), _mm256_loadu_si256(block));
+                SideWords::put(scales[g], sums + 2 * g, kSum, offset, s);
+                c += size * kGroup;
+                s += size * kWords;
             }
         }
     }
