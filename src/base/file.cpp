@@ -31,7 +31,8 @@ void advise(std::span<const std::byte> range, int advice) {
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
-    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK, opening a FIFO would wait for a writer before we can refuse it.
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return errno_error(path, "open");
     MappedFile file;
     file.path_ = path;
@@ -98,6 +99,10 @@ Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
 Result<FileWriter> FileWriter::create(const std::string& path) {
     FileWriter writer;
     writer.path_ = path;
+    struct stat info {};
+    if (path.empty() || path.back() == '/' || (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))) {
+        return fail(ErrorCode::io, "{}: cannot create: a folder", path.empty() ? "(no name)" : path);
+    }
     const std::string part = path + ".part";
     writer.fd_ = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (writer.fd_ < 0) {

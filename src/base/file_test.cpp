@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -54,6 +55,13 @@ TEST_F(FileTest, ErrorsNameThePath) {
     EXPECT_NE(folder.error().message.find("not a regular file"), std::string::npos);
 
     EXPECT_FALSE(FileWriter::create(path("no/such/folder")));
+    EXPECT_FALSE(FileWriter::create(folder_.string()));
+    EXPECT_FALSE(FileWriter::create(""));
+
+    ASSERT_EQ(mkfifo(path("fifo").c_str(), 0600), 0);
+    const auto fifo = MappedFile::open(path("fifo"));  // used to wait for a writer
+    ASSERT_FALSE(fifo);
+    EXPECT_NE(fifo.error().message.find("not a regular file"), std::string::npos);
 
     auto writer = FileWriter::create(path("big"));
     ASSERT_TRUE(writer && writer->write("12345") && writer->commit());

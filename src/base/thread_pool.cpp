@@ -55,7 +55,12 @@ ThreadPool::ThreadPool(std::size_t n_threads) {
     const std::vector<int> cpus = allowed_cpus();
     workers_.reserve(n_threads - 1);
     for (std::size_t index = 1; index < n_threads; ++index) {
-        workers_.emplace_back([this, index] { work(index); });
+        try {
+            workers_.emplace_back([this, index] { work(index); });
+        } catch (...) {
+            stop();
+            throw;
+        }
         // Worker i on the i-th allowed CPU. The caller stays free to move: it also does other work.
         if (n_threads <= cpus.size()) {
             cpu_set_t set;
@@ -66,7 +71,9 @@ ThreadPool::ThreadPool(std::size_t n_threads) {
     }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
     stop_.store(true, std::memory_order_relaxed);
     epoch_.fetch_add(1, std::memory_order_release);
     epoch_.notify_all();

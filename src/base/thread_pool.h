@@ -29,7 +29,8 @@ Range split(std::size_t n, std::size_t index, std::size_t count, std::size_t gra
 class ThreadPool {
 public:
     /// `n_threads` >= 1, the caller included; workers are pinned to distinct allowed CPUs when
-    /// there are at least as many of those as threads.
+    /// there are at least as many of those as threads. Throws std::system_error when the system
+    /// starts no more threads.
     explicit ThreadPool(std::size_t n_threads);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
@@ -51,6 +52,7 @@ private:
 
     void run_erased(Function function, void* context);
     void work(std::size_t index);
+    void stop();
 
     Function function_ = nullptr;
     void* context_ = nullptr;

@@ -2,6 +2,7 @@
 // The seam to hardware.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -30,6 +31,16 @@ struct Ticket {
 /// Seconds spent in steps, by kind (the order of the Step variant).
 using StepSeconds = std::array<double, std::variant_size_v<Step>>;
 
+/// Follows the reading of weights: prefetches, drops, shows progress.
+class LoadObserver {
+public:
+    virtual ~LoadObserver() = default;
+    /// `source` will be read soon. One thread at a time.
+    virtual void will_read(std::span<const std::byte> source) = 0;
+    /// `source` is not needed any more. From any number of threads at once.
+    virtual void has_read(std::span<const std::byte> source) = 0;
+};
+
 /// Steps that a device has made ready. Owned by the caller; must not outlive its device.
 class Program {
 public:
@@ -48,6 +59,10 @@ public:
     /// Whether `step` can run here with its operands where they are. No side effects:
     /// the planner asks this of every step on every device.
     virtual bool supports(const Step& step) const = 0;
+    /// Puts matrices that lie as in their file (layout rows, host address) where this device's steps
+    /// multiply them best: repacked, uploaded, or left as they are. Rewrites the references; what it
+    /// returns holds the bytes. Errors: out_of_memory; the references are then as before.
+    virtual Result<memory::Allocation> load(std::span<TensorRef* const> matrices, LoadObserver& observer) = 0;
     /// Turns `steps` into something this device replays: variants chosen, commands recorded.
     /// Operands must outlive the program. `max_rows`: the largest batch it will see.
     /// Errors: unsupported, naming the first such step; out_of_memory.

@@ -28,4 +28,7 @@ struct TensorRef {
     bool empty() const { return rows == 0; }
 };
 
+/// Bytes that reading the whole matrix reads, in the layout it has.
+std::size_t stored_bytes(const TensorRef& t);
+
 }  // namespace unicorn::device

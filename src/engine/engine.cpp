@@ -2,16 +2,18 @@
 
 #include <algorithm>
 
-#include "backends/cpu/cpu_device.h"
 #include "base/check.h"
 #include "base/thread_pool.h"
 #include "engine/kv_cache.h"
 #include "engine/load_weights.h"
+#include "engine/open_devices.h"
 #include "model/gemma3.h"
 
 namespace unicorn::engine {
 namespace {
 
+constexpr std::size_t kMaxThreads = 1024;       // more than any home machine has; far below any limit
+constexpr std::size_t kMaxSequences = 4096;     // bounds page counts and tables
 constexpr std::size_t kDefaultContext = 4096;  // tokens; enough for a chat, small beside the weights
 // Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
 constexpr std::size_t kMinLogitRows = 8;
@@ -42,7 +44,7 @@ struct Engine::State {
     std::size_t n_vocab = 0;
 
     // In the order of dependence: the device outlives what it allocated and prepared.
-    std::unique_ptr<backends::cpu::CpuDevice> device;
+    std::unique_ptr<device::Device> device;
     LoadedWeights loaded;
     KvCache cache;
     memory::Allocation activation_memory;
@@ -150,11 +152,12 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
 
 Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& wanted) {
     EngineOptions options = wanted;
-    if (options.device != "auto" && options.device != "cpu") {
-        return fail(ErrorCode::unsupported, "device \"{}\" is not supported; supported: auto, cpu", options.device);
-    }
     if (options.chunk_tokens == 0 || options.max_sequences == 0) {
         return fail(ErrorCode::invalid_argument, "chunk_tokens and max_sequences must be at least 1");
+    }
+    if (options.threads > kMaxThreads || options.max_sequences > kMaxSequences) {
+        return fail(ErrorCode::invalid_argument, "{} threads and {} sequences, expected at most {} and {}",
+                    options.threads, options.max_sequences, kMaxThreads, kMaxSequences);
     }
     if (options.kv_type != tensor::DType::f16 && options.kv_type != tensor::DType::f32) {
         return fail(ErrorCode::unsupported, "KV cache type {} is not supported; supported: f16, f32",
@@ -182,9 +185,9 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     options.chunk_tokens = std::min(options.chunk_tokens, options.context);
     options.chunk_tokens = std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
 
-    auto device = backends::cpu::CpuDevice::open(options.threads, memory::available_memory_bytes());
+    auto device = open_device(options.device, options.threads);
     if (!device) return forward(device);
-    options.device = "cpu";
+    if (options.device == "auto") options.device = "cpu";
 
     auto state = std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
     state->config = std::move(*config);
@@ -221,12 +224,16 @@ MemoryUse Engine::memory() const {
     MemoryUse use;
     use.weight_bytes = state_->loaded.read_bytes;
     use.kv_bytes = state_->cache.bytes();
-    use.workspace_bytes = host - use.kv_bytes - state_->loaded.panels.bytes();
+    use.workspace_bytes = host - use.kv_bytes - state_->loaded.memory.bytes();
     return use;
 }
 
 std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
     return state_->loaded.read_bytes + state_->cache.read_bytes(state_->config, context);
+}
+
+std::uint64_t Engine::head_bytes() const {
+    return device::stored_bytes(state_->loaded.weights.output);
 }
 
 std::vector<std::pair<std::string_view, double>> Engine::step_seconds() const {
@@ -320,6 +327,7 @@ Sequence::~Sequence() {
 }
 
 std::span<const std::int32_t> Sequence::tokens() const { return state_->tokens; }
+std::size_t Sequence::n_computed() const { return state_->n_computed; }
 
 void Sequence::truncate(std::size_t n) {
     UNICORN_CHECK(n <= state_->tokens.size());

@@ -22,7 +22,7 @@ namespace unicorn::engine {
 
 struct EngineOptions {
     std::string device = "auto";     // "auto" or "cpu"
-    std::size_t threads = 0;         // CPU threads; 0: one for each available CPU
+    std::size_t threads = 0;         // CPU threads, 1024 at most; 0: one for each available CPU
     std::size_t context = 0;         // tokens a sequence can hold; 0: min(model's maximum, 4096)
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
@@ -49,6 +49,8 @@ public:
     /// Every token evaluated or pending so far, oldest first.
     std::span<const std::int32_t> tokens() const;
     std::size_t length() const { return tokens().size(); }
+    /// Tokens whose keys and values are in the cache; the others are computed by the next evaluate().
+    std::size_t n_computed() const;
 
     /// Forgets all tokens from position `n` on; n <= length(). Keys and values that local layers
     /// have already dropped are recomputed by the next evaluate(), from the tokens kept here.
@@ -105,6 +107,8 @@ public:
     MemoryUse memory() const;
     /// Bytes that decoding one token reads with `context` tokens in the cache: weights and KV.
     std::uint64_t read_bytes_per_token(std::size_t context) const;
+    /// The head's part of that: read once for every row of logits, not for every chunk of a prompt.
+    std::uint64_t head_bytes() const;
 
     /// Seconds spent so far in each kind of step, for breakdowns: names and times, the same order every time.
     std::vector<std::pair<std::string_view, double>> step_seconds() const;

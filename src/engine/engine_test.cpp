@@ -185,6 +185,28 @@ TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
 INSTANTIATE_TEST_SUITE_P(Types, EngineTest, ::testing::Values("f32", "q4_0", "mixed"),
                          [](const auto& test) { return test.param; });
 
+// Decoding with several spans of 512 keys in the cache is the one place where threads change how
+// attention is cut up; one thread takes another path there.
+TEST(Engine, LongContextsDecodeTheSameOnAnyNumberOfThreads) {
+    const auto tokens = prompt(1020), tail = prompt(4, 9);
+    std::vector<std::vector<Row>> rows;
+    for (const std::size_t threads : {1U, 2U, 5U}) {
+        EngineOptions options;
+        options.threads = threads;
+        options.context = 1024;
+        const auto engine = open("q4_0", options);
+        auto sequence = engine->create_sequence();
+        ASSERT_TRUE(sequence);
+        const LogitsSink ignore = [](std::size_t, std::size_t, std::span<const float>) {};
+        const Input past{&*sequence, tokens, Logits::none};
+        ASSERT_TRUE(engine->evaluate({&past, 1}, ignore));
+        rows.emplace_back();
+        for (const std::int32_t& token : tail) rows.back().push_back(all_logits(*engine, *sequence, {&token, 1})[0]);
+    }
+    expect_same(rows[0], rows[1]);
+    expect_same(rows[0], rows[2]);
+}
+
 TEST(Engine, EveryTypeGivesFiniteLogits) {
     for (const tensor::DTypeInfo& type : tensor::all_dtypes()) {
         const auto rows = all_logits(*open(std::string(type.name)), prompt(20));

@@ -53,7 +53,7 @@ public:
 private:
     struct Group {
         std::vector<std::size_t> layers;       // of the model
-        std::vector<std::uint16_t> references; // by page
+        std::vector<std::uint32_t> references; // by page
         std::vector<std::int32_t> free;        // pages, used as a stack
         std::vector<std::int32_t> tables;      // [slots, pages_per_slot], -1 where there is none
         bool local = false;

@@ -1,24 +1,22 @@
 #pragma once
 
-#include "backends/cpu/cpu_device.h"
+#include "device/device.h"
 #include "formats/gguf.h"
 #include "memory/allocator.h"
 #include "model/weights.h"
 
 namespace unicorn::engine {
 
-/// Weights where the CPU's kernels want them: quantised matrices repacked in `panels`, all others
-/// still in the mapped file.
+/// Weights where a device's steps want them.
 struct LoadedWeights {
     model::Weights weights;
-    memory::Allocation panels;
+    memory::Allocation memory;
     std::size_t read_bytes = 0;  // what multiplying by every matrix once reads
 };
 
-/// Repacks every quantised matrix on all of the device's threads, dropping the file's pages behind
-/// it, so that no matrix is held twice. Shows progress.
-/// Errors: out_of_memory, with the model's size and what there is.
-Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights,
-                                   backends::cpu::CpuDevice& device);
+/// Hands every matrix to the device, gives the file's pages back as it reads them, so that nothing
+/// is held twice, and shows progress.
+/// Errors: out_of_memory, naming the file and what there is.
+Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights, device::Device& device);
 
 }  // namespace unicorn::engine

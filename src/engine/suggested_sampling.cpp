@@ -28,8 +28,8 @@ Result<SamplerOptions> suggested_sampling(const formats::Gguf& file, std::size_t
     const auto count = [&](std::string_view key, std::size_t if_negative, std::size_t& out) {
         const auto value = find_number(file, key);
         if (!value) return;
-        const double most = std::numeric_limits<std::int32_t>::max();
-        out = *value < 0 ? if_negative : static_cast<std::size_t>(std::min(*value, most));
+        constexpr std::size_t kMost = 1 << 20;  // what a sampler takes; more than any vocabulary or context
+        out = std::min(*value < 0 ? if_negative : static_cast<std::size_t>(std::min(*value, 1e9)), kMost);
     };
     number(keys::kTemperature, options.temperature);
     number(keys::kTopP, options.top_p);

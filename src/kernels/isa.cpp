@@ -27,7 +27,7 @@ bool runs_here(Isa isa) {
         case Isa::avx512:
             return runs_here(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+                   __builtin_cpu_supports("avx512dq");
     }
     return false;
 }
@@ -64,6 +64,11 @@ std::string_view name(Isa isa) {
 Result<Isa> choose_isa() {
     static const Result<Isa> choice = read_choice();
     return choice;
+}
+
+bool has_avx512_vnni() {
+    static const bool has = __builtin_cpu_supports("avx512vnni") != 0;
+    return has;
 }
 
 std::span<const Isa> runnable_isas() {

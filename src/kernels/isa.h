@@ -12,10 +12,14 @@ namespace unicorn::kernels {
 enum class Isa {
     scalar,  // plain C++: the definition
     avx2,    // AVX2, FMA, F16C
-    avx512,  // AVX-512 F, BW, VL, DQ and VNNI
+    avx512,  // AVX-512 F, BW, VL and DQ
 };
 
 std::string_view name(Isa isa);
+
+/// Whether the integer dot products of AVX-512 are there too. Without them (Skylake-X), quantised
+/// matrices take their AVX2 form and everything else its AVX-512 form.
+bool has_avx512_vnni();
 
 /// The best form this CPU runs, or the one that the environment variable UNICORN_ISA names
 /// ("scalar", "avx2", "avx512"). Read once, when first asked.

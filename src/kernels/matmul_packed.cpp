@@ -21,6 +21,7 @@ void matmul_packed(Isa isa, const PackedMatrix& w, const QuantizedRows& x, std::
     UNICORN_CHECK(w.cols == x.cols && first <= last && last <= w.n_panels());
     UNICORN_CHECK(w.cols <= kMaxCols && out_stride >= w.rows);
     if (x.n_rows == 0 || first == last) return;
+    if (isa == Isa::avx512 && !has_avx512_vnni()) isa = Isa::avx2;
     switch (isa) {
         case Isa::scalar: return matmul_packed_scalar(w, x, first, last, out, out_stride);
         case Isa::avx2: return matmul_packed_avx2(w, x, first, last, out, out_stride);

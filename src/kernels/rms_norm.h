@@ -13,7 +13,7 @@ namespace unicorn::kernels {
 ///           files store it so, safetensors store the weight alone.
 /// Units     eps is added to the mean square, so it has the unit of x^2; Gemma 3: 1e-6.
 /// Requires  D > 0; |x| <= 1e16.
-/// Errors    none. A NaN makes the row NaN.
+/// Errors    none. A NaN makes the row NaN; so do values whose squares overflow.
 /// Accuracy  within (D/16 + 8) * 2^-24 * |x| / rms * |gain| of exact, rms being sqrt(mean + eps).
 /// Source    Zhang & Sennrich 2019, arXiv:1910.07467.
 void rms_norm(Isa isa, std::span<float> out, std::span<const float> x, std::span<const float> gain,

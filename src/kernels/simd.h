@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include <cmath>
+#include <limits>
 #include <cstddef>
 
 /// A form is compiled for its instruction set by attribute, so that no file needs its own flags.
@@ -46,8 +47,10 @@ UNICORN_TARGET_AVX512 inline float max_lanes(__m512 x) {
     return max_lanes(_mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)));
 }
 
-/// 1 / sqrt(mean square + eps), for the norms.
+/// 1 / sqrt(mean square + eps), for the norms. Squares that overflow give NaN: 1 / inf would turn a
+/// broken row into a plausible row of zeros.
 inline float inverse_rms(float sum_of_squares, std::size_t dim, float eps) {
+    if (std::isinf(sum_of_squares)) return std::numeric_limits<float>::quiet_NaN();
     return 1.0f / std::sqrt(sum_of_squares / static_cast<float>(dim) + eps);
 }
 

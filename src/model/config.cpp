@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "formats/gemma3_keys.h"
+#include "kernels/matmul.h"
 
 namespace unicorn::model {
 namespace {
@@ -33,21 +34,21 @@ public:
     void optional_count(std::string_view key, std::size_t& out, std::uint64_t low, std::uint64_t high) {
         if (file_.find(key) != nullptr) count(key, out, low, high);
     }
-    /// A positive, finite number.
-    void number(std::string_view key, double& out) {
+    /// A number in [low, high].
+    void number(std::string_view key, double& out, double low, double high) {
         if (error_) return;
         auto value = file_.get_float(key);
         if (!value) {
             error_ = std::move(value.error());
-        } else if (!std::isfinite(*value) || *value <= 0) {
-            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected a positive number",
-                                                                file_.path(), key, *value)};
+        } else if (!(*value >= low && *value <= high)) {
+            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected {} to {}", file_.path(), key,
+                                                                *value, low, high)};
         } else {
             out = *value;
         }
     }
-    void optional_number(std::string_view key, double& out) {
-        if (file_.find(key) != nullptr) number(key, out);
+    void optional_number(std::string_view key, double& out, double low, double high) {
+        if (file_.find(key) != nullptr) number(key, out, low, high);
     }
 
     std::optional<Error>& error() { return error_; }
@@ -69,7 +70,7 @@ Result<double> read_rope_divisor(const formats::Gguf& file) {
     }
     double divisor = 1;
     Reader reader(file);
-    reader.number(keys::kRopeScalingFactor, divisor);
+    reader.number(keys::kRopeScalingFactor, divisor, 1e-3, 1e6);
     if (reader.error()) return tl::unexpected(*reader.error());
     return divisor;
 }
@@ -91,8 +92,8 @@ Result<Config> read_config(const formats::Gguf& file) {
     double eps = 1e-6;
     double query_pre_attn_scalar = 0;
     reader.count(keys::kBlockCount, c.n_layers, 1, 1024);
-    reader.count(keys::kEmbeddingLength, c.dim, 16, 1 << 20);
-    reader.count(keys::kFeedForwardLength, c.ffn_dim, 16, 1 << 20);
+    reader.count(keys::kEmbeddingLength, c.dim, 16, kernels::kMaxCols);
+    reader.count(keys::kFeedForwardLength, c.ffn_dim, 16, kernels::kMaxCols);
     reader.count(keys::kHeadCount, c.n_heads, 1, 1024);
     reader.count(keys::kHeadCountKv, c.n_kv_heads, 1, 1024);
     reader.count(keys::kKeyLength, c.head_dim, 16, 256);
@@ -100,10 +101,10 @@ Result<Config> read_config(const formats::Gguf& file) {
     reader.count(keys::kContextLength, c.max_context, 1, 1 << 24);
     reader.count(keys::kSlidingWindow, c.window, 1, 1 << 24);
     reader.optional_count(keys::kSlidingWindowPattern, c.global_every, 1, 1024);
-    reader.number(keys::kNormEpsilon, eps);
-    reader.optional_number(keys::kRopeBase, c.rope_base_global);
-    reader.optional_number(keys::kRopeBaseLocal, c.rope_base_local);
-    reader.optional_number(keys::kQueryPreAttnScalar, query_pre_attn_scalar);
+    reader.number(keys::kNormEpsilon, eps, 1e-30, 1);
+    reader.optional_number(keys::kRopeBase, c.rope_base_global, 1, 1e15);
+    reader.optional_number(keys::kRopeBaseLocal, c.rope_base_local, 1, 1e15);
+    reader.optional_number(keys::kQueryPreAttnScalar, query_pre_attn_scalar, 1e-6, 1e6);
     if (reader.error()) return tl::unexpected(*reader.error());
     auto divisor = read_rope_divisor(file);
     if (!divisor) return forward(divisor);

@@ -16,6 +16,11 @@ public:
         const formats::GgufTensor* tensor = find(name);
         if (tensor == nullptr) return {};
         const tensor::MatrixView view = tensor->matrix();
+        if (tensor->dims.size() > 2) {
+            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} has {} dimensions, expected at most 2",
+                                                                file_.path(), name, tensor->dims.size())};
+            return {};
+        }
         if (view.rows != rows || view.cols != cols) {
             error_ = Error{ErrorCode::invalid_file,
                            fmt::format("{}: {} has shape [{}, {}], expected [{}, {}]", file_.path(), name,

@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "engine/kv_cache.h"
 #include "formats/safetensors.h"
+#include "kernels/isa.h"
 #include "model/gemma3.h"
 #include "quant/convert.h"
 #include "testing/tiny_model.h"
@@ -56,6 +57,8 @@ struct Expected {
 class Golden : public ::testing::TestWithParam<std::string> {
 protected:
     void SetUp() override {
+        const auto isa = kernels::choose_isa();
+        if (!isa) GTEST_SKIP() << isa.error().message;
         const std::string folder = std::string(UNICORN_SOURCE_DIR "/tests/golden/") + GetParam();
         auto file = formats::Safetensors::open(folder + "/expected.safetensors");
         ASSERT_TRUE(file) << file.error().message;

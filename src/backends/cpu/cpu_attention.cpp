@@ -2,6 +2,7 @@
 // (and, when there are few, spans of keys) are spread over threads.
 
 #include <algorithm>
+#include <limits>
 
 #include "backends/cpu/cpu_program.h"
 #include "backends/cpu/work.h"
@@ -27,12 +28,14 @@ public:
         for (const device::Run& run : batch.runs) {
             count_ += row_blocks(run) * per_row_block();
             last_position_ = std::max(last_position_, run.first_position + run.n_rows - 1);
+            first_key_ = std::min(first_key_, first_key(run.first_position));
         }
     }
 
     std::size_t count() const { return count_; }
-    /// Spans from position 0 to the last key of any query.
-    std::size_t spans() const { return static_cast<std::size_t>(last_position_) / kSpanTokens + 1; }
+    /// Spans first_span() to first_span() + spans() - 1 hold every key of any query.
+    std::size_t first_span() const { return static_cast<std::size_t>(first_key_) / kSpanTokens; }
+    std::size_t spans() const { return static_cast<std::size_t>(last_position_) / kSpanTokens + 1 - first_span(); }
 
     struct Block {
         kernels::KvHead kv;
@@ -71,14 +74,13 @@ public:
         const std::size_t end = std::min<std::size_t>(run.n_rows, (row_block + 1) * rows_);
         for (std::size_t r = row_block * rows_; r < end; ++r) {
             const std::int32_t position = run.first_position + static_cast<std::int32_t>(r);
-            const auto window = static_cast<std::int32_t>(step_.window);
             const std::size_t head_end = std::min(group, (head_block + 1) * heads_);
             for (std::size_t h = head_block * heads_; h < head_end; ++h) {
                 const std::size_t offset = (static_cast<std::size_t>(run.first_row) + r) * step_.n_heads * e + (kv_head * group + h) * e;
                 const std::size_t i = block.queries.count++;
                 block.queries.q[i] = reinterpret_cast<const float*>(step_.q.host) + offset;
                 block.out[i] = reinterpret_cast<float*>(step_.out.host) + offset;
-                block.queries.first_key[i] = window == 0 ? 0 : std::max(0, position - window + 1);
+                block.queries.first_key[i] = first_key(position);
                 block.queries.last_key[i] = position;
             }
         }
@@ -89,6 +91,9 @@ private:
     std::size_t row_blocks(const device::Run& run) const {
         return (static_cast<std::size_t>(run.n_rows) + rows_ - 1) / rows_;
     }
+    std::int32_t first_key(std::int32_t position) const {
+        return step_.window == 0 ? 0 : std::max(0, position + 1 - static_cast<std::int32_t>(step_.window));
+    }
     std::size_t per_row_block() const { return step_.n_kv_heads * head_blocks_; }
 
     const device::Attention& step_;
@@ -96,6 +101,7 @@ private:
     std::size_t heads_ = 1, head_blocks_ = 1, rows_ = 1;
     std::size_t count_ = 0;
     std::int32_t last_position_ = 0;
+    std::int32_t first_key_ = std::numeric_limits<std::int32_t>::max();
 };
 
 }  // namespace
@@ -141,10 +147,11 @@ void CpuProgram::attend_spans(const device::Attention& step, Context& context) {
     const std::size_t e = step.head_dim, n_spans = blocks.spans();
     // The partial row of query i of a block in a span: acc, then max and sum behind it.
     const auto slot = [&](std::size_t block, std::size_t i, std::size_t span) {
-        return scratch_.partials + ((block * kMaxQueries + i) * n_spans + span) * scratch_.partial_stride;
+        const std::size_t row = (block * kMaxQueries + i) * n_spans + span - blocks.first_span();
+        return scratch_.partials + row * scratch_.partial_stride;
     };
     take_turns(context.next, blocks.count() * n_spans, 1, [&](std::size_t item, std::size_t) {
-        const std::size_t index = item / n_spans, span = item % n_spans;
+        const std::size_t index = item / n_spans, span = blocks.first_span() + item % n_spans;
         const Blocks::Block block = blocks.at(index);
         if (span < block.first_span() || span > block.last_span()) return;
         kernels::PartialRow parts[kMaxQueries];

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <system_error>
+
 #include "backends/cpu/cpu_program.h"
 #include "base/check.h"
 #include "base/spin_wait.h"
@@ -11,12 +13,15 @@ namespace unicorn::backends::cpu {
 Result<std::unique_ptr<CpuDevice>> CpuDevice::open(std::size_t n_threads, std::size_t host_budget_bytes) {
     const Result<kernels::Isa> isa = kernels::choose_isa();
     if (!isa) return tl::unexpected(isa.error());
-    return std::unique_ptr<CpuDevice>(new CpuDevice(*isa, n_threads, host_budget_bytes));
+    try {
+        return std::unique_ptr<CpuDevice>(new CpuDevice(*isa, n_threads, host_budget_bytes));
+    } catch (const std::system_error& error) {
+        return fail(ErrorCode::out_of_memory, "cannot start {} threads: {}", n_threads, error.what());
+    }
 }
 
 CpuDevice::CpuDevice(kernels::Isa isa, std::size_t n_threads, std::size_t host_budget_bytes)
-    : isa_(isa), n_threads_(n_threads), host_(host_budget_bytes) {
-    UNICORN_CHECK(n_threads >= 1);
+    : isa_(isa), pool_(n_threads), host_(host_budget_bytes) {
     info_.name = fmt::format("cpu, {} thread{}, {}", n_threads, n_threads == 1 ? "" : "s", kernels::name(isa));
     leader_ = std::thread([this] { lead(); });
 }
@@ -36,7 +41,7 @@ bool CpuDevice::supports(const device::Step& step) const { return CpuProgram::su
 
 Result<std::unique_ptr<device::Program>> CpuDevice::prepare(std::span<const device::Step> steps,
                                                             std::size_t max_rows) {
-    auto program = CpuProgram::create(steps, max_rows, isa_, n_threads_, host_);
+    auto program = CpuProgram::create(steps, max_rows, isa_, pool_.size(), host_);
     if (!program) return forward(program);
     return std::unique_ptr<device::Program>(std::move(*program));
 }
@@ -84,7 +89,6 @@ std::uint64_t CpuDevice::push(const Item& item) {
 }
 
 void CpuDevice::lead() {
-    ThreadPool pool(n_threads_);
     for (std::uint64_t done = 0;; ++done) {
         while (submitted_.load(std::memory_order_acquire) == done) wait_for_change(submitted_, done);
         if (stop_) return;
@@ -96,9 +100,9 @@ void CpuDevice::lead() {
         if (item.program != nullptr) {
             auto& program = static_cast<CpuProgram&>(*item.program);
             program.begin(item.batch);
-            pool.run([&](Team& team) { program.run(team, item.batch, step_seconds_); });
+            pool_.run([&](Team& team) { program.run(team, item.batch, step_seconds_); });
         } else {
-            pool.run([&](Team& team) { item.function(item.context, team); });
+            pool_.run([&](Team& team) { item.function(item.context, team); });
         }
         completed_.store(done + 1, std::memory_order_release);
         completed_.notify_all();

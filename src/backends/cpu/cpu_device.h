@@ -19,30 +19,22 @@ class CpuDevice final : public device::Device {
 public:
     /// `n_threads` >= 1 threads compute; the caller's is not one of them.
     /// `host_budget_bytes` bounds what its allocator hands out.
-    /// Errors: unsupported, when UNICORN_ISA asks for something this CPU cannot do.
+    /// Errors: unsupported, when UNICORN_ISA asks for something this CPU cannot do; out_of_memory,
+    /// when the system starts no more threads.
     static Result<std::unique_ptr<CpuDevice>> open(std::size_t n_threads, std::size_t host_budget_bytes);
     ~CpuDevice() override;
 
     const device::DeviceInfo& info() const override { return info_; }
     memory::TierAllocator* allocator(memory::Tier tier) override;
     bool supports(const device::Step& step) const override;
+    Result<memory::Allocation> load(std::span<device::TensorRef* const> matrices,
+                                    device::LoadObserver& observer) override;
     Result<std::unique_ptr<device::Program>> prepare(std::span<const device::Step> steps,
                                                      std::size_t max_rows) override;
     Result<device::Ticket> submit(device::Program& program, const device::Batch& batch,
                                   std::span<const device::Ticket> after) override;
     Status wait(device::Ticket ticket) override;
     device::StepSeconds step_seconds() const override { return step_seconds_; }
-
-    /// Runs `job(team)` on the device's threads behind what is queued, and waits: for work that is
-    /// no program, such as repacking weights.
-    template <typename Job>
-    void run(Job&& job) {
-        run_erased([](void* context, Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
-                   const_cast<void*>(static_cast<const void*>(&job)));
-    }
-
-    kernels::Isa isa() const { return isa_; }
-    std::size_t threads() const { return n_threads_; }
 
 private:
     using Function = void (*)(void*, Team&);
@@ -57,12 +49,19 @@ private:
     static constexpr std::size_t kQueueSize = 64;
 
     CpuDevice(kernels::Isa isa, std::size_t n_threads, std::size_t host_budget_bytes);
+    /// Runs `job(team)` on the device's threads behind what is queued, and waits: for work that is
+    /// no program.
+    template <typename Job>
+    void run(Job&& job) {
+        run_erased([](void* context, Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
+                   const_cast<void*>(static_cast<const void*>(&job)));
+    }
     void run_erased(Function function, void* context);
     std::uint64_t push(const Item& item);
     void lead();
 
     kernels::Isa isa_;
-    std::size_t n_threads_;
+    ThreadPool pool_;  // led by leader_
     device::DeviceInfo info_;
     memory::HostAllocator host_;
     device::StepSeconds step_seconds_{};  // written by the leader

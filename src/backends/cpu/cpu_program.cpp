@@ -24,45 +24,57 @@ bool on_host(const TensorRef& t) { return t.host != nullptr; }
 bool multiplies(const TensorRef& w) {
     const bool quantized = tensor::info(w.type).quantized;
     const auto layout = quantized ? device::Layout::panels : device::Layout::rows;
-    return on_host(w) && w.layout == layout && (!quantized || w.cols % kernels::kGroup == 0);
+    return on_host(w) && w.layout == layout &&
+           (!quantized || (w.cols % kernels::kGroup == 0 && w.cols <= kernels::kMaxCols));
 }
 
 bool is_f32(const TensorRef& t) { return on_host(t) && t.type == tensor::DType::f32; }
 
+/// Whether `out` has the columns for a row of `cols` values.
+bool has_cols(const TensorRef& t, std::size_t cols) { return is_f32(t) && t.cols == cols; }
+
+bool is_gain(const TensorRef& t, std::size_t cols) { return has_cols(t, cols) && t.rows == 1; }
+
+bool projects(const TensorRef& w, const TensorRef& x, const TensorRef& out) {
+    return multiplies(w) && has_cols(x, w.cols) && has_cols(out, w.rows);
+}
+
+bool caches(const device::KvCache& cache, std::size_t head_dim) {
+    const bool known = cache.k.type == tensor::DType::f16 || cache.k.type == tensor::DType::f32;
+    return on_host(cache.k) && on_host(cache.v) && known && cache.v.type == cache.k.type &&
+           cache.k.cols == head_dim && cache.v.cols == head_dim && head_dim % 16 == 0 && head_dim <= 256;
+}
+
 struct Supports {
     bool operator()(const device::Embed& s) const {
-        return on_host(s.weights) && s.weights.layout == device::Layout::rows && is_f32(s.out);
+        return on_host(s.weights) && s.weights.layout == device::Layout::rows && has_cols(s.out, s.weights.cols);
     }
     bool operator()(const device::RmsNorm& s) const {
-        return is_f32(s.x) && is_f32(s.gain) && is_f32(s.out);
+        return is_f32(s.x) && is_gain(s.gain, s.x.cols) && has_cols(s.out, s.x.cols);
     }
     bool operator()(const device::Project& s) const {
-        bool ok = is_f32(s.x) && s.count >= 1 && s.count <= s.weights.size();
-        for (std::size_t i = 0; ok && i < s.count; ++i) ok = multiplies(s.weights[i]) && is_f32(s.outs[i]);
+        bool ok = s.count >= 1 && s.count <= s.weights.size();
+        for (std::size_t i = 0; ok && i < s.count; ++i) ok = projects(s.weights[i], s.x, s.outs[i]);
         return ok;
     }
     bool operator()(const device::QkvToCache& s) const {
-        return is_f32(s.q) && is_f32(s.k) && is_f32(s.v) && is_f32(s.q_gain) && is_f32(s.k_gain) &&
-               caches(s.cache, s.head_dim);
+        const std::size_t kv_cols = s.n_kv_heads * s.head_dim;
+        return has_cols(s.q, s.n_heads * s.head_dim) && has_cols(s.k, kv_cols) && has_cols(s.v, kv_cols) &&
+               is_gain(s.q_gain, s.head_dim) && is_gain(s.k_gain, s.head_dim) && caches(s.cache, s.head_dim);
     }
     bool operator()(const device::Attention& s) const {
-        return is_f32(s.q) && is_f32(s.out) && caches(s.cache, s.head_dim) && s.n_heads % s.n_kv_heads == 0;
+        return has_cols(s.q, s.n_heads * s.head_dim) && has_cols(s.out, s.q.cols) &&
+               caches(s.cache, s.head_dim) && s.n_kv_heads > 0 && s.n_heads % s.n_kv_heads == 0;
     }
     bool operator()(const device::GatedFfn& s) const {
-        return is_f32(s.x) && is_f32(s.out) && multiplies(s.gate) && multiplies(s.up);
+        return projects(s.gate, s.x, s.out) && projects(s.up, s.x, s.out);
     }
     bool operator()(const device::AddNorm& s) const {
-        return is_f32(s.residual) && is_f32(s.branch) && is_f32(s.branch_gain) && is_f32(s.next_gain) &&
-               is_f32(s.out);
+        const std::size_t cols = s.residual.cols;
+        return is_f32(s.residual) && has_cols(s.branch, cols) && is_gain(s.branch_gain, cols) &&
+               is_gain(s.next_gain, cols) && has_cols(s.out, cols);
     }
-    bool operator()(const device::Head& s) const {
-        return is_f32(s.x) && is_f32(s.logits) && multiplies(s.weights);
-    }
-    static bool caches(const device::KvCache& cache, std::size_t head_dim) {
-        const bool known = cache.k.type == tensor::DType::f16 || cache.k.type == tensor::DType::f32;
-        return on_host(cache.k) && on_host(cache.v) && known && cache.v.type == cache.k.type &&
-               head_dim % 16 == 0 && head_dim <= 256;
-    }
+    bool operator()(const device::Head& s) const { return projects(s.weights, s.x, s.logits); }
 };
 
 /// What the scratch memory must hold, over all steps.

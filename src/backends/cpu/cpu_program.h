@@ -33,9 +33,10 @@ struct Scratch {
     std::size_t partial_stride = 0;
 };
 
-/// Rows of gate and up that are computed before their product is taken: 4 panels, so that a tile of
-/// 512 rows of f32 (2 x 128 KiB) stays in L2.
-inline constexpr std::size_t kTileRows = 4 * kernels::kPanelRows;
+/// Rows of gate and up that are computed before their product is taken. matmul_packed lays its
+/// activations out once a call, so prompts want many panels in one: 16 instead of 4 gained 22 % on
+/// gate and up of 4B in Q4_0.
+inline constexpr std::size_t kTileRows = 16 * kernels::kPanelRows;
 
 class CpuProgram final : public device::Program {
 public:

@@ -25,9 +25,11 @@ std::span<float> row_span(const TensorRef& t, std::size_t r) { return {row(t, r)
 std::size_t n_units(const TensorRef& w) { return (w.rows + kPanelRows - 1) / kPanelRows; }
 
 /// Units that a thread takes at a time: eight turns for each thread, so that one that is held up
-/// costs the others little.
-std::size_t turn(std::size_t units, const Team& team) {
-    return std::max<std::size_t>(1, units / (team.size() * 8));
+/// costs the others little; with many rows no fewer than kTileRows, for the kernel's sake.
+std::size_t turn(std::size_t units, std::size_t n_rows, const Team& team) {
+    constexpr std::size_t kManyRows = 16;
+    const std::size_t least = n_rows >= kManyRows ? kTileRows / kPanelRows : 1;
+    return std::max(least, units / (team.size() * 8));
 }
 
 /// Rows of activations in both forms; which one is read depends on the weights.
@@ -101,7 +103,7 @@ void CpuProgram::run_step(const device::Project& step, Context& context) {
     const Rows x{&quantized, row(step.x, 0), n_rows};
     std::size_t units = 0;
     for (std::size_t i = 0; i < step.count; ++i) units += n_units(step.weights[i]);
-    take_turns(context.next, units, turn(units, context.team), [&](std::size_t first, std::size_t last) {
+    take_turns(context.next, units, turn(units, n_rows, context.team), [&](std::size_t first, std::size_t last) {
         // The matrices' units follow each other; a turn may span two of them.
         std::size_t offset = 0;
         for (std::size_t i = 0; i < step.count; ++i) {
@@ -131,10 +133,9 @@ void CpuProgram::run_step(const device::GatedFfn& step, Context& context) {
     float* const up = scratch_.up_tile[context.team.index()];
     constexpr std::size_t kTileUnits = kTileRows / kPanelRows;
     const std::size_t units = n_units(step.gate);
-    const std::size_t tiles = (units + kTileUnits - 1) / kTileUnits;
-    take_turns(context.next, tiles, turn(tiles, context.team), [&](std::size_t first, std::size_t last) {
-        for (std::size_t tile = first; tile < last; ++tile) {
-            const std::size_t a = tile * kTileUnits, b = std::min(units, a + kTileUnits);
+    take_turns(context.next, units, turn(units, n_rows, context.team), [&](std::size_t first, std::size_t last) {
+        for (std::size_t a = first; a < last; a += kTileUnits) {
+            const std::size_t b = std::min(last, a + kTileUnits);
             const std::size_t first_row = a * kPanelRows;
             const std::size_t width = std::min(b * kPanelRows, step.gate.rows) - first_row;
             multiply(isa_, step.gate, x, a, b, gate, kTileRows);
@@ -169,7 +170,7 @@ void CpuProgram::run_step(const device::Head& step, Context& context) {
 
     const Rows x{&quantized, scratch_.gathered, n_rows};
     const std::size_t units = n_rows == 0 ? 0 : n_units(step.weights);
-    take_turns(context.next, units, turn(units, context.team), [&](std::size_t first, std::size_t last) {
+    take_turns(context.next, units, turn(units, n_rows, context.team), [&](std::size_t first, std::size_t last) {
         multiply(isa_, step.weights, x, first, last, row(step.logits, 0) + first * kPanelRows, step.logits.cols);
     });
 }
