@@ -12,7 +12,6 @@
 namespace unicorn::engine {
 namespace {
 
-constexpr std::size_t kMaxThreads = 1024;       // more than any home machine has; far below any limit
 constexpr std::size_t kMaxSequences = 4096;     // bounds page counts and tables
 constexpr std::size_t kDefaultContext = 4096;  // tokens; enough for a chat, small beside the weights
 // Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
@@ -155,9 +154,15 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     if (options.chunk_tokens == 0 || options.max_sequences == 0) {
         return fail(ErrorCode::invalid_argument, "chunk_tokens and max_sequences must be at least 1");
     }
-    if (options.threads > kMaxThreads || options.max_sequences > kMaxSequences) {
-        return fail(ErrorCode::invalid_argument, "{} threads and {} sequences, expected at most {} and {}",
-                    options.threads, options.max_sequences, kMaxThreads, kMaxSequences);
+    // Threads meet hundreds of times a token: with many more of them than CPUs, they only wait.
+    const std::size_t most_threads = std::max<std::size_t>(16, 4 * available_cpus());
+    if (options.threads > most_threads) {
+        return fail(ErrorCode::invalid_argument, "{} threads on {} CPUs, expected at most {}", options.threads,
+                    available_cpus(), most_threads);
+    }
+    if (options.max_sequences > kMaxSequences) {
+        return fail(ErrorCode::invalid_argument, "{} sequences, expected at most {}", options.max_sequences,
+                    kMaxSequences);
     }
     if (options.kv_type != tensor::DType::f16 && options.kv_type != tensor::DType::f32) {
         return fail(ErrorCode::unsupported, "KV cache type {} is not supported; supported: f16, f32",

@@ -22,7 +22,7 @@ namespace unicorn::engine {
 
 struct EngineOptions {
     std::string device = "auto";     // "auto" or "cpu"
-    std::size_t threads = 0;         // CPU threads, 1024 at most; 0: one for each available CPU
+    std::size_t threads = 0;         // of the CPU, at most 4 for each it has (or 16); 0: one for each
     std::size_t context = 0;         // tokens a sequence can hold; 0: min(model's maximum, 4096)
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks

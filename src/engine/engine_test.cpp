@@ -277,13 +277,16 @@ TEST(Engine, CancelKeepsWholeChunks) {
                 }());
 }
 
-TEST(Engine, ContextsPastTheModelsAreRefused) {
+TEST(Engine, RefusesOptionsThatCannotWork) {
     EngineOptions options;
     options.context = 1025;
     const auto engine = Engine::open(model_path("q4_0"), options);
     ASSERT_FALSE(engine);
     EXPECT_EQ(engine.error().code, ErrorCode::invalid_argument);
     options.context = 0;
+    options.threads = 100'000;  // ended in std::terminate once
+    EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::invalid_argument);
+    options.threads = 1;
     options.device = "tpu";
     EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::unsupported);
 }
