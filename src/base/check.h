@@ -7,8 +7,9 @@ namespace unicorn {
 }  // namespace unicorn
 
 /// Holds in every build; for everything off the hot path.
-#define UNICORN_CHECK(condition) \
-    (static_cast<bool>(condition) ? void(0) : ::unicorn::check_failed(#condition, __FILE__, __LINE__))
+#define UNICORN_CHECK(condition)            \
+    (static_cast<bool>(condition) ? void(0) \
+                                  : ::unicorn::check_failed(#condition, __FILE__, __LINE__))
 
 /// Holds in debug builds; for the hot path.
 #ifdef NDEBUG

@@ -77,13 +77,9 @@ MappedFile::~MappedFile() {
     if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void MappedFile::will_need(std::span<const std::byte> range) const {
-    advise(range, MADV_WILLNEED);
-}
+void MappedFile::will_need(std::span<const std::byte> range) const { advise(range, MADV_WILLNEED); }
 
-void MappedFile::drop(std::span<const std::byte> range) const {
-    advise(range, MADV_DONTNEED);
-}
+void MappedFile::drop(std::span<const std::byte> range) const { advise(range, MADV_DONTNEED); }
 
 Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
     auto file = MappedFile::open(path);
@@ -100,8 +96,10 @@ Result<FileWriter> FileWriter::create(const std::string& path) {
     FileWriter writer;
     writer.path_ = path;
     struct stat info {};
-    if (path.empty() || path.back() == '/' || (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))) {
-        return fail(ErrorCode::io, "{}: cannot create: a folder", path.empty() ? "(no name)" : path);
+    if (path.empty() || path.back() == '/' ||
+        (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))) {
+        return fail(ErrorCode::io, "{}: cannot create: a folder",
+                    path.empty() ? "(no name)" : path);
     }
     const std::string part = path + ".part";
     writer.fd_ = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

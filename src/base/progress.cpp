@@ -58,11 +58,13 @@ std::string Progress::line(std::uint64_t done, double elapsed_s) const {
         total_ == 0 ? 1.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total_));
     const int filled = static_cast<int>(share * kBarWidth);
     const double rate = static_cast<double>(done) / elapsed_s;
-    const double left_s = rate > 0 ? static_cast<double>(total_ - std::min(done, total_)) / rate : 0;
+    const double left_s =
+        rate > 0 ? static_cast<double>(total_ - std::min(done, total_)) / rate : 0;
     const auto left = static_cast<long>(left_s + 0.5);
-    const std::string amount = unit_ == ProgressUnit::bytes
-                                   ? human_bytes(static_cast<double>(done)) + "  " + human_bytes(rate) + "/s"
-                                   : fmt::format("{} of {}  {:.0f}/s", done, total_, rate);
+    const std::string amount =
+        unit_ == ProgressUnit::bytes
+            ? human_bytes(static_cast<double>(done)) + "  " + human_bytes(rate) + "/s"
+            : fmt::format("{} of {}  {:.0f}/s", done, total_, rate);
     return fmt::format("{} [{}{}] {:.0f} %  {}  {}:{:02} left", label_, std::string(filled, '='),
                        std::string(kBarWidth - filled, ' '), share * 100, amount, left / 60,
                        left % 60);

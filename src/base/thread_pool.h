@@ -42,7 +42,8 @@ public:
     /// One region at a time: not to be called from two threads or from inside a region.
     template <typename Job>
     void run(Job&& job) {
-        run_erased([](void* context, Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
+        run_erased([](void* context,
+                      Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
                    const_cast<void*>(static_cast<const void*>(&job)));
     }
 
@@ -56,10 +57,10 @@ private:
 
     Function function_ = nullptr;
     void* context_ = nullptr;
-    alignas(64) std::atomic<std::uint32_t> epoch_{0};      // one step for each region
-    alignas(64) std::atomic<std::uint32_t> running_{0};    // workers still inside the region
-    alignas(64) std::atomic<std::uint32_t> arrived_{0};    // threads waiting at the barrier
-    alignas(64) std::atomic<std::uint32_t> generation_{0}; // barriers passed
+    alignas(64) std::atomic<std::uint32_t> epoch_{0};       // one step for each region
+    alignas(64) std::atomic<std::uint32_t> running_{0};     // workers still inside the region
+    alignas(64) std::atomic<std::uint32_t> arrived_{0};     // threads waiting at the barrier
+    alignas(64) std::atomic<std::uint32_t> generation_{0};  // barriers passed
     std::atomic<bool> stop_{false};
     std::vector<std::thread> workers_;
 };

@@ -59,10 +59,11 @@ public:
     /// Whether `step` can run here with its operands where they are. No side effects:
     /// the planner asks this of every step on every device.
     virtual bool supports(const Step& step) const = 0;
-    /// Puts matrices that lie as in their file (layout rows, host address) where this device's steps
-    /// multiply them best: repacked, uploaded, or left as they are. Rewrites the references; what it
-    /// returns holds the bytes. Errors: out_of_memory; the references are then as before.
-    virtual Result<memory::Allocation> load(std::span<TensorRef* const> matrices, LoadObserver& observer) = 0;
+    /// Puts matrices that lie as in their file (layout rows, host address) where this device's
+    /// steps multiply them best: repacked, uploaded, or left as they are. Rewrites the references;
+    /// what it returns holds the bytes. Errors: out_of_memory; the references are then as before.
+    virtual Result<memory::Allocation> load(std::span<TensorRef* const> matrices,
+                                            LoadObserver& observer) = 0;
     /// Turns `steps` into something this device replays: variants chosen, commands recorded.
     /// Operands must outlive the program. `max_rows`: the largest batch it will see.
     /// Errors: unsupported, naming the first such step; out_of_memory.

@@ -98,8 +98,7 @@ struct Head {
     TensorRef logits;
 };
 
-using Step =
-    std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head>;
+using Step = std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head>;
 
 /// "embed", "rms_norm", "project", ...: for errors and breakdowns, by the index of the variant.
 std::string_view step_name(std::size_t index);

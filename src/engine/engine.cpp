@@ -12,8 +12,9 @@
 namespace unicorn::engine {
 namespace {
 
-constexpr std::size_t kMaxSequences = 4096;     // bounds page counts and tables
-constexpr std::size_t kDefaultContext = 4096;  // tokens; enough for a chat, small beside the weights
+constexpr std::size_t kMaxSequences = 4096;  // bounds page counts and tables
+constexpr std::size_t kDefaultContext =
+    4096;  // tokens; enough for a chat, small beside the weights
 // Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
 constexpr std::size_t kMinLogitRows = 8;
 // Checkpoints of 4B and up pad the embedding from 262,144 rows to 262,208; the padding was never
@@ -75,13 +76,14 @@ Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::siz
         if (input.tokens.empty()) return fail(ErrorCode::invalid_argument, "no tokens to evaluate");
         for (const std::int32_t token : input.tokens) {
             if (token < 0 || static_cast<std::size_t>(token) >= n_vocab) {
-                return fail(ErrorCode::invalid_argument, "token {} is outside the vocabulary of {}", token, n_vocab);
+                return fail(ErrorCode::invalid_argument, "token {} is outside the vocabulary of {}",
+                            token, n_vocab);
             }
         }
         const std::size_t length = input.sequence->length() + input.tokens.size();
         if (length > context) {
-            return fail(ErrorCode::invalid_argument, "{} tokens do not fit in a context of {} (see --ctx)", length,
-                        context);
+            return fail(ErrorCode::invalid_argument,
+                        "{} tokens do not fit in a context of {} (see --ctx)", length, context);
         }
     }
     return {};
@@ -97,18 +99,21 @@ Status Engine::State::prepare() {
     loaded = std::move(*loaded_weights);
 
     auto& host = *device->allocator(memory::Tier::host);
-    auto kv = KvCache::create(config, options.kv_type, options.context, options.max_sequences, options.chunk_tokens, host);
+    auto kv = KvCache::create(config, options.kv_type, options.context, options.max_sequences,
+                              options.chunk_tokens, host);
     if (!kv) {
         return fail(ErrorCode::out_of_memory, "the KV cache for {} x {} tokens does not fit: {}",
                     options.max_sequences, options.context, kv.error().message);
     }
     cache = std::move(*kv);
     const std::size_t logit_rows = std::max(kMinLogitRows, options.max_sequences);
-    auto memory = model::allocate_activations(config, options.chunk_tokens, logit_rows, host, activations);
+    auto memory =
+        model::allocate_activations(config, options.chunk_tokens, logit_rows, host, activations);
     if (!memory) return forward(memory);
     activation_memory = std::move(*memory);
 
-    const model::ForwardPass pass = model::forward_pass(config, loaded.weights, activations, cache.layers());
+    const model::ForwardPass pass =
+        model::forward_pass(config, loaded.weights, activations, cache.layers());
     auto body_program = device->prepare(pass.body, options.chunk_tokens);
     if (!body_program) return forward(body_program);
     body = std::move(*body_program);
@@ -136,14 +141,18 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
 
     for (std::size_t first = 0; first < batch.logit_rows.size(); first += max_logit_rows()) {
         device::Batch wanted;
-        wanted.logit_rows = std::span(batch.logit_rows).subspan(first, std::min(max_logit_rows(), batch.logit_rows.size() - first));
+        wanted.logit_rows =
+            std::span(batch.logit_rows)
+                .subspan(first, std::min(max_logit_rows(), batch.logit_rows.size() - first));
         ticket = device->submit(*head, wanted, {});
         if (!ticket) return forward(ticket);
         if (auto status = device->wait(*ticket); !status) return status;
         for (std::size_t i = 0; i < wanted.logit_rows.size(); ++i) {
-            const auto* logits = reinterpret_cast<const float*>(activations.logits.host) + i * config.n_vocab;
+            const auto* logits =
+                reinterpret_cast<const float*>(activations.logits.host) + i * config.n_vocab;
             const auto position = batch.positions[static_cast<std::size_t>(wanted.logit_rows[i])];
-            sink(batch.logit_inputs[first + i], static_cast<std::size_t>(position), {logits, n_vocab});
+            sink(batch.logit_inputs[first + i], static_cast<std::size_t>(position),
+                 {logits, n_vocab});
         }
     }
     return {};
@@ -152,20 +161,22 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
 Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& wanted) {
     EngineOptions options = wanted;
     if (options.chunk_tokens == 0 || options.max_sequences == 0) {
-        return fail(ErrorCode::invalid_argument, "chunk_tokens and max_sequences must be at least 1");
+        return fail(ErrorCode::invalid_argument,
+                    "chunk_tokens and max_sequences must be at least 1");
     }
     // Threads meet hundreds of times a token: with many more of them than CPUs, they only wait.
     const std::size_t most_threads = std::max<std::size_t>(16, 4 * available_cpus());
     if (options.threads > most_threads) {
-        return fail(ErrorCode::invalid_argument, "{} threads on {} CPUs, expected at most {}", options.threads,
-                    available_cpus(), most_threads);
+        return fail(ErrorCode::invalid_argument, "{} threads on {} CPUs, expected at most {}",
+                    options.threads, available_cpus(), most_threads);
     }
     if (options.max_sequences > kMaxSequences) {
-        return fail(ErrorCode::invalid_argument, "{} sequences, expected at most {}", options.max_sequences,
-                    kMaxSequences);
+        return fail(ErrorCode::invalid_argument, "{} sequences, expected at most {}",
+                    options.max_sequences, kMaxSequences);
     }
     if (options.kv_type != tensor::DType::f16 && options.kv_type != tensor::DType::f32) {
-        return fail(ErrorCode::unsupported, "KV cache type {} is not supported; supported: f16, f32",
+        return fail(ErrorCode::unsupported,
+                    "KV cache type {} is not supported; supported: f16, f32",
                     tensor::name(options.kv_type));
     }
     auto file = formats::Gguf::open(path);
@@ -175,7 +186,8 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     auto vocabulary = formats::read_vocabulary(*file);
     if (!vocabulary) return forward(vocabulary);
     if (vocabulary->pieces.size() > config->n_vocab) {
-        return fail(ErrorCode::invalid_file, "{}: the vocabulary has {} pieces, but token_embd.weight only {} rows", path,
+        return fail(ErrorCode::invalid_file,
+                    "{}: the vocabulary has {} pieces, but token_embd.weight only {} rows", path,
                     vocabulary->pieces.size(), config->n_vocab);
     }
     auto tokenizer = text::Tokenizer::create(*vocabulary);
@@ -184,21 +196,25 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     if (options.threads == 0) options.threads = available_cpus();
     if (options.context == 0) options.context = std::min(config->max_context, kDefaultContext);
     if (options.context > config->max_context) {
-        return fail(ErrorCode::invalid_argument, "a context of {} tokens is more than the model's {}", options.context,
+        return fail(ErrorCode::invalid_argument,
+                    "a context of {} tokens is more than the model's {}", options.context,
                     config->max_context);
     }
     options.chunk_tokens = std::min(options.chunk_tokens, options.context);
-    options.chunk_tokens = std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
+    options.chunk_tokens =
+        std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
 
     auto device = open_device(options.device, options.threads);
     if (!device) return forward(device);
     if (options.device == "auto") options.device = "cpu";
 
-    auto state = std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
+    auto state =
+        std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
     state->config = std::move(*config);
     state->device = std::move(*device);
     state->stop_ids = std::move(vocabulary->stop_ids);
-    state->n_vocab = vocabulary->pieces.size() == kPaddedVocab ? kGemmaVocab : vocabulary->pieces.size();
+    state->n_vocab =
+        vocabulary->pieces.size() == kPaddedVocab ? kGemmaVocab : vocabulary->pieces.size();
     if (!vocabulary->chat_template.empty()) {
         state->chat_template = text::ChatTemplate::from_source(vocabulary->chat_template);
     }
@@ -244,7 +260,8 @@ std::uint64_t Engine::head_bytes() const {
 std::vector<std::pair<std::string_view, double>> Engine::step_seconds() const {
     const device::StepSeconds seconds = state_->device->step_seconds();
     std::vector<std::pair<std::string_view, double>> result;
-    for (std::size_t i = 0; i < seconds.size(); ++i) result.emplace_back(device::step_name(i), seconds[i]);
+    for (std::size_t i = 0; i < seconds.size(); ++i)
+        result.emplace_back(device::step_name(i), seconds[i]);
     return result;
 }
 
@@ -258,10 +275,12 @@ Result<Sequence> Engine::create_sequence() {
     return Sequence(std::move(sequence));
 }
 
-Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink, const std::function<bool()>& cancel) {
+Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
+                        const std::function<bool()>& cancel) {
     State& s = *state_;
     if (inputs.size() > s.options.max_sequences) {
-        return fail(ErrorCode::invalid_argument, "{} inputs, but at most {} sequences", inputs.size(), s.options.max_sequences);
+        return fail(ErrorCode::invalid_argument, "{} inputs, but at most {} sequences",
+                    inputs.size(), s.options.max_sequences);
     }
     if (auto status = check_inputs(inputs, s.n_vocab, s.options.context); !status) return status;
     for (const Input& input : inputs) {
@@ -284,15 +303,18 @@ Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink, c
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             Sequence::State& sequence = *inputs[i].sequence->state_;
             const std::size_t length = sequence.tokens.size(), first = sequence.n_computed;
-            const std::size_t n = std::min(length - first, s.options.chunk_tokens - batch.tokens.size());
+            const std::size_t n =
+                std::min(length - first, s.options.chunk_tokens - batch.tokens.size());
             if (n == 0) continue;
             s.cache.prepare_write(sequence.slot, first, n);
-            batch.runs.push_back({static_cast<std::int32_t>(batch.tokens.size()), static_cast<std::int32_t>(n),
-                                  static_cast<std::int32_t>(first), sequence.slot});
+            batch.runs.push_back({static_cast<std::int32_t>(batch.tokens.size()),
+                                  static_cast<std::int32_t>(n), static_cast<std::int32_t>(first),
+                                  sequence.slot});
             const std::size_t first_new = length - inputs[i].tokens.size();
             for (std::size_t p = first; p < first + n; ++p) {
-                const bool wanted = inputs[i].logits == Logits::all ? p >= first_new
-                                                                    : inputs[i].logits == Logits::last && p + 1 == length;
+                const bool wanted = inputs[i].logits == Logits::all
+                                        ? p >= first_new
+                                        : inputs[i].logits == Logits::last && p + 1 == length;
                 if (wanted) {
                     batch.logit_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
                     batch.logit_inputs.push_back(i);
@@ -313,7 +335,8 @@ Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink, c
         for (const device::Run& run : batch.runs) {
             for (const Input& input : inputs) {
                 Sequence::State& sequence = *input.sequence->state_;
-                if (sequence.slot == run.slot) sequence.n_computed += static_cast<std::size_t>(run.n_rows);
+                if (sequence.slot == run.slot)
+                    sequence.n_computed += static_cast<std::size_t>(run.n_rows);
             }
         }
     }

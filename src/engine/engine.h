@@ -21,9 +21,9 @@
 namespace unicorn::engine {
 
 struct EngineOptions {
-    std::string device = "auto";     // "auto" or "cpu"
-    std::size_t threads = 0;         // of the CPU, at most 4 for each it has (or 16); 0: one for each
-    std::size_t context = 0;         // tokens a sequence can hold; 0: min(model's maximum, 4096)
+    std::string device = "auto";  // "auto" or "cpu"
+    std::size_t threads = 0;      // of the CPU, at most 4 for each it has (or 16); 0: one for each
+    std::size_t context = 0;      // tokens a sequence can hold; 0: min(model's maximum, 4096)
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
     tensor::DType kv_type = tensor::DType::f16;  // of the KV cache: f16, or f32 for comparisons
@@ -31,9 +31,9 @@ struct EngineOptions {
 
 /// What is where, for --stats and bench.
 struct MemoryUse {
-    std::size_t weight_bytes = 0;      // weights as the kernels read them
+    std::size_t weight_bytes = 0;  // weights as the kernels read them
     std::size_t kv_bytes = 0;
-    std::size_t workspace_bytes = 0;   // activations and logits
+    std::size_t workspace_bytes = 0;  // activations and logits
 };
 
 class Engine;
@@ -49,7 +49,8 @@ public:
     /// Every token evaluated or pending so far, oldest first.
     std::span<const std::int32_t> tokens() const;
     std::size_t length() const { return tokens().size(); }
-    /// Tokens whose keys and values are in the cache; the others are computed by the next evaluate().
+    /// Tokens whose keys and values are in the cache; the others are computed by the next
+    /// evaluate().
     std::size_t n_computed() const;
 
     /// Forgets all tokens from position `n` on; n <= length(). Keys and values that local layers
@@ -85,7 +86,8 @@ class Engine {
 public:
     /// Opens a GGUF model and makes it ready. Errors: not_found, io, invalid_file, unsupported,
     /// out_of_memory; one line that names the file.
-    static Result<std::unique_ptr<Engine>> open(const std::string& path, const EngineOptions& options);
+    static Result<std::unique_ptr<Engine>> open(const std::string& path,
+                                                const EngineOptions& options);
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
@@ -110,7 +112,8 @@ public:
     /// The head's part of that: read once for every row of logits, not for every chunk of a prompt.
     std::uint64_t head_bytes() const;
 
-    /// Seconds spent so far in each kind of step, for breakdowns: names and times, the same order every time.
+    /// Seconds spent so far in each kind of step, for breakdowns: names and times, the same order
+    /// every time.
     std::vector<std::pair<std::string_view, double>> step_seconds() const;
 
     /// Errors: out_of_memory, when max_sequences are in use.

@@ -48,13 +48,15 @@ std::vector<std::int32_t> prompt(std::size_t n, std::uint32_t seed = 1) {
     return tokens;
 }
 
-std::vector<Row> all_logits(Engine& engine, Sequence& sequence, std::span<const std::int32_t> tokens) {
+std::vector<Row> all_logits(Engine& engine, Sequence& sequence,
+                            std::span<const std::int32_t> tokens) {
     std::vector<Row> rows;
     const Input input{&sequence, tokens, Logits::all};
-    const auto status = engine.evaluate({&input, 1}, [&](std::size_t, std::size_t position, std::span<const float> logits) {
-        EXPECT_EQ(position, sequence.length() - tokens.size() + rows.size());
-        rows.emplace_back(logits.begin(), logits.end());
-    });
+    const auto status = engine.evaluate(
+        {&input, 1}, [&](std::size_t, std::size_t position, std::span<const float> logits) {
+            EXPECT_EQ(position, sequence.length() - tokens.size() + rows.size());
+            rows.emplace_back(logits.begin(), logits.end());
+        });
     EXPECT_TRUE(status) << status.error().message;
     EXPECT_EQ(rows.size(), tokens.size());
     return rows;
@@ -79,7 +81,8 @@ double difference(const Row& a, const Row& b) {
 
 void expect_same(const std::vector<Row>& a, const std::vector<Row>& b) {
     ASSERT_EQ(a.size(), b.size());
-    for (std::size_t i = 0; i < a.size(); ++i) ASSERT_LE(difference(a[i], b[i]), 1e-4) << "row " << i;
+    for (std::size_t i = 0; i < a.size(); ++i)
+        ASSERT_LE(difference(a[i], b[i]), 1e-4) << "row " << i;
 }
 
 class EngineTest : public ::testing::TestWithParam<std::string> {};
@@ -110,13 +113,15 @@ TEST_P(EngineTest, BatchesOfSequencesDoNotChangeLogits) {
     options.max_sequences = 3;
     options.chunk_tokens = 64;
     const auto engine = open(GetParam(), options);
-    const std::vector<std::vector<std::int32_t>> prompts = {prompt(90, 1), prompt(1, 2), prompt(55, 3)};
+    const std::vector<std::vector<std::int32_t>> prompts = {prompt(90, 1), prompt(1, 2),
+                                                            prompt(55, 3)};
     std::vector<Sequence> sequences;
     std::vector<Input> inputs;
     for (std::size_t i = 0; i < 3; ++i) sequences.push_back(std::move(*engine->create_sequence()));
     for (std::size_t i = 0; i < 3; ++i) inputs.push_back({&sequences[i], prompts[i], Logits::last});
     std::vector<Row> together(3);
-    const LogitsSink sink = [&](std::size_t input, std::size_t position, std::span<const float> logits) {
+    const LogitsSink sink = [&](std::size_t input, std::size_t position,
+                                std::span<const float> logits) {
         EXPECT_TRUE(together[input].empty());
         EXPECT_EQ(position, sequences[input].length() - 1);
         together[input].assign(logits.begin(), logits.end());
@@ -152,12 +157,14 @@ TEST_P(EngineTest, ForksGoTheirOwnWays) {
     const auto left_rows = all_logits(*engine, *a, left);
     const auto right_rows = all_logits(*engine, *b, right);
 
-    for (const auto& [tail, rows] : {std::pair(&left, &left_rows), std::pair(&right, &right_rows)}) {
+    for (const auto& [tail, rows] :
+         {std::pair(&left, &left_rows), std::pair(&right, &right_rows)}) {
         auto tokens = past;
         tokens.insert(tokens.end(), tail->begin(), tail->end());
         const auto other = open(GetParam());
         const auto alone = all_logits(*other, tokens);
-        for (std::size_t i = 0; i < tail->size(); ++i) ASSERT_LE(difference((*rows)[i], alone[70 + i]), 1e-4);
+        for (std::size_t i = 0; i < tail->size(); ++i)
+            ASSERT_LE(difference((*rows)[i], alone[70 + i]), 1e-4);
     }
 }
 
@@ -166,7 +173,8 @@ TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
     options.chunk_tokens = 16;
     const auto engine = open(GetParam(), options);
     const auto tokens = prompt(200, 1), tail = prompt(10, 2);
-    for (const std::size_t keep : {199U, 190U, 100U, 1U, 0U}) {  // 100: local layers have dropped its window
+    for (const std::size_t keep :
+         {199U, 190U, 100U, 1U, 0U}) {  // 100: local layers have dropped its window
         auto sequence = engine->create_sequence();
         ASSERT_TRUE(sequence);
         all_logits(*engine, *sequence, tokens);
@@ -178,7 +186,8 @@ TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
         expected_tokens.resize(keep);
         expected_tokens.insert(expected_tokens.end(), tail.begin(), tail.end());
         const auto expected = all_logits(*open(GetParam()), expected_tokens);
-        for (std::size_t i = 0; i < tail.size(); ++i) ASSERT_LE(difference(rows[i], expected[keep + i]), 1e-4) << keep;
+        for (std::size_t i = 0; i < tail.size(); ++i)
+            ASSERT_LE(difference(rows[i], expected[keep + i]), 1e-4) << keep;
     }
 }
 
@@ -201,7 +210,8 @@ TEST(Engine, LongContextsDecodeTheSameOnAnyNumberOfThreads) {
         const Input past{&*sequence, tokens, Logits::none};
         ASSERT_TRUE(engine->evaluate({&past, 1}, ignore));
         rows.emplace_back();
-        for (const std::int32_t& token : tail) rows.back().push_back(all_logits(*engine, *sequence, {&token, 1})[0]);
+        for (const std::int32_t& token : tail)
+            rows.back().push_back(all_logits(*engine, *sequence, {&token, 1})[0]);
     }
     expect_same(rows[0], rows[1]);
     expect_same(rows[0], rows[2]);
@@ -222,7 +232,9 @@ TEST(Engine, DecodingAllocatesNothing) {
     const std::vector<std::int32_t> token = {7};
     const Input input{&*sequence, token, Logits::last};
     float seen = 0;
-    const LogitsSink sink = [&](std::size_t, std::size_t, std::span<const float> logits) { seen += logits[0]; };
+    const LogitsSink sink = [&](std::size_t, std::size_t, std::span<const float> logits) {
+        seen += logits[0];
+    };
     ASSERT_TRUE(engine->evaluate({&input, 1}, sink));
     const std::size_t before = testing::allocation_count();
     for (int i = 0; i < 100; ++i) ASSERT_TRUE(engine->evaluate({&input, 1}, sink));
@@ -243,7 +255,8 @@ TEST(Engine, RefusesWithoutChangingAnything) {
 
     const auto too_long = engine->evaluate({&input, 1}, sink);
     ASSERT_FALSE(too_long);
-    EXPECT_NE(too_long.error().message.find("40 tokens do not fit in a context of 32"), std::string::npos);
+    EXPECT_NE(too_long.error().message.find("40 tokens do not fit in a context of 32"),
+              std::string::npos);
     const std::vector<std::int32_t> unknown = {1, 600};
     input.tokens = unknown;
     EXPECT_EQ(engine->evaluate({&input, 1}, sink).error().code, ErrorCode::invalid_argument);
@@ -269,12 +282,11 @@ TEST(Engine, CancelKeepsWholeChunks) {
     ASSERT_FALSE(status);
     EXPECT_EQ(status.error().code, ErrorCode::cancelled);
     EXPECT_EQ(sequence->length(), 32U);
-    expect_same(all_logits(*engine, *sequence, std::span(tokens).subspan(32)),
-                [&] {
-                    auto rows = all_logits(*open("q4_0"), tokens);
-                    rows.erase(rows.begin(), rows.begin() + 32);
-                    return rows;
-                }());
+    expect_same(all_logits(*engine, *sequence, std::span(tokens).subspan(32)), [&] {
+        auto rows = all_logits(*open("q4_0"), tokens);
+        rows.erase(rows.begin(), rows.begin() + 32);
+        return rows;
+    }());
 }
 
 TEST(Engine, RefusesOptionsThatCannotWork) {

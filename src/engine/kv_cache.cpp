@@ -29,8 +29,9 @@ std::size_t window_start(std::size_t position, std::size_t window) {
 
 }  // namespace
 
-Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type, std::size_t context,
-                                std::size_t max_sequences, std::size_t chunk, memory::TierAllocator& allocator) {
+Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
+                                std::size_t context, std::size_t max_sequences, std::size_t chunk,
+                                memory::TierAllocator& allocator) {
     KvCache cache;
     cache.pages_per_slot_ = pages_for(context);
     cache.window_ = config.window;
@@ -45,16 +46,19 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
             if (config.is_global(layer) != group.local) group.layers.push_back(layer);
         }
         const std::size_t pages =
-            max_sequences * (group.local ? local_pages(config.window, chunk, context) : cache.pages_per_slot_);
+            max_sequences *
+            (group.local ? local_pages(config.window, chunk, context) : cache.pages_per_slot_);
         group.references.assign(pages, 0);
         group.free.resize(pages);
         // Handed out from the back: page 0 first.
-        for (std::size_t i = 0; i < pages; ++i) group.free[i] = static_cast<std::int32_t>(pages - 1 - i);
+        for (std::size_t i = 0; i < pages; ++i)
+            group.free[i] = static_cast<std::int32_t>(pages - 1 - i);
         group.tables.assign(max_sequences * cache.pages_per_slot_, kNone);
         pool_bytes[g] = (pages * cache.page_bytes_ + kAlignment - 1) / kAlignment * kAlignment;
         bytes += 2 * group.layers.size() * pool_bytes[g];
     }
-    for (std::size_t i = max_sequences; i-- > 0;) cache.free_slots_.push_back(static_cast<std::int32_t>(i));
+    for (std::size_t i = max_sequences; i-- > 0;)
+        cache.free_slots_.push_back(static_cast<std::int32_t>(i));
 
     auto memory = allocator.allocate(bytes, kAlignment);
     if (!memory) return forward(memory);
@@ -73,7 +77,8 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
                 pool->rows = group.references.size() * config.n_kv_heads * kPageTokens;
                 pool->cols = config.head_dim;
                 if (cache.memory_.host() != nullptr) pool->host = cache.memory_.host() + offset;
-                if (cache.memory_.device_address() != 0) pool->device_address = cache.memory_.device_address() + offset;
+                if (cache.memory_.device_address() != 0)
+                    pool->device_address = cache.memory_.device_address() + offset;
                 offset += pool_bytes[g];
             }
         }
@@ -82,7 +87,8 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
 }
 
 void KvCache::describe(device::Batch& batch) const {
-    for (std::size_t g = 0; g < device::kLayerGroups; ++g) batch.page_tables[g] = groups_[g].tables.data();
+    for (std::size_t g = 0; g < device::kLayerGroups; ++g)
+        batch.page_tables[g] = groups_[g].tables.data();
     batch.pages_per_slot = pages_per_slot_;
 }
 
@@ -149,7 +155,8 @@ void KvCache::prepare_write(std::int32_t slot, std::size_t first, std::size_t n)
         if (group.local) {
             const std::size_t keep = window_start(first, window_) / kPageTokens;
             // Pages leave one after the other, so the ones to release end at the first gap.
-            for (std::size_t i = keep; i-- > 0 && entry(group, slot, i) != kNone;) release(group, slot, i);
+            for (std::size_t i = keep; i-- > 0 && entry(group, slot, i) != kNone;)
+                release(group, slot, i);
         }
         const std::size_t last = (first + n - 1) / kPageTokens;
         for (std::size_t i = first / kPageTokens; i <= last; ++i) make_exclusive(group, slot, i);
@@ -159,8 +166,10 @@ void KvCache::prepare_write(std::int32_t slot, std::size_t first, std::size_t n)
 bool KvCache::truncate(std::int32_t slot, std::size_t n) {
     const Group& local = groups_[static_cast<std::size_t>(device::LayerGroup::local)];
     bool intact = true;
-    for (std::size_t i = window_start(n, window_) / kPageTokens; i < pages_for(n) && !local.layers.empty(); ++i) {
-        intact = intact && local.tables[static_cast<std::size_t>(slot) * pages_per_slot_ + i] != kNone;
+    for (std::size_t i = window_start(n, window_) / kPageTokens;
+         i < pages_for(n) && !local.layers.empty(); ++i) {
+        intact =
+            intact && local.tables[static_cast<std::size_t>(slot) * pages_per_slot_ + i] != kNone;
     }
     const std::size_t keep = intact ? pages_for(n) : 0;
     for (Group& group : groups_) {
@@ -172,7 +181,8 @@ bool KvCache::truncate(std::int32_t slot, std::size_t n) {
 std::uint64_t KvCache::read_bytes(const model::Config& config, std::size_t position) const {
     const std::size_t row = 2 * page_bytes_ / kPageTokens;  // K and V
     const std::size_t tokens = position + 1;
-    return row * (config.n_global_layers() * tokens + config.n_local_layers() * std::min(tokens, config.window));
+    return row * (config.n_global_layers() * tokens +
+                  config.n_local_layers() * std::min(tokens, config.window));
 }
 
 std::size_t KvCache::pages_in_use(device::LayerGroup group) const {

@@ -19,10 +19,11 @@ namespace unicorn::engine {
 
 class KvCache {
 public:
-    /// Room for `max_sequences` timelines of `context` tokens, written at most `chunk` at a time, as
-    /// values of `type` (f16 or f32). Errors: out_of_memory.
-    static Result<KvCache> create(const model::Config& config, tensor::DType type, std::size_t context,
-                                  std::size_t max_sequences, std::size_t chunk, memory::TierAllocator& allocator);
+    /// Room for `max_sequences` timelines of `context` tokens, written at most `chunk` at a time,
+    /// as values of `type` (f16 or f32). Errors: out_of_memory.
+    static Result<KvCache> create(const model::Config& config, tensor::DType type,
+                                  std::size_t context, std::size_t max_sequences, std::size_t chunk,
+                                  memory::TierAllocator& allocator);
 
     /// The pools, by layer.
     const std::vector<device::KvCache>& layers() const { return layers_; }
@@ -52,10 +53,10 @@ public:
 
 private:
     struct Group {
-        std::vector<std::size_t> layers;       // of the model
-        std::vector<std::uint32_t> references; // by page
-        std::vector<std::int32_t> free;        // pages, used as a stack
-        std::vector<std::int32_t> tables;      // [slots, pages_per_slot], -1 where there is none
+        std::vector<std::size_t> layers;        // of the model
+        std::vector<std::uint32_t> references;  // by page
+        std::vector<std::int32_t> free;         // pages, used as a stack
+        std::vector<std::int32_t> tables;       // [slots, pages_per_slot], -1 where there is none
         bool local = false;
     };
 

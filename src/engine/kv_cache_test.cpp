@@ -21,11 +21,13 @@ protected:
         return c;
     }
     KvCache make(std::size_t sequences) {
-        auto cache = KvCache::create(config(), tensor::DType::f16, 1024, sequences, 128, allocator_);
+        auto cache =
+            KvCache::create(config(), tensor::DType::f16, 1024, sequences, 128, allocator_);
         EXPECT_TRUE(cache);
         return std::move(*cache);
     }
-    static std::int32_t page(const KvCache& cache, device::LayerGroup group, std::int32_t slot, std::size_t position) {
+    static std::int32_t page(const KvCache& cache, device::LayerGroup group, std::int32_t slot,
+                             std::size_t position) {
         device::Batch batch;
         cache.describe(batch);
         return batch.pages(group, slot)[position / 32];

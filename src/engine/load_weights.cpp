@@ -15,7 +15,9 @@ public:
     Observer(const formats::Gguf& file, std::size_t total_bytes)
         : files_(file.files()), progress_("load", total_bytes, ProgressUnit::bytes) {}
 
-    void will_read(std::span<const std::byte> source) override { file_of(source).will_need(source); }
+    void will_read(std::span<const std::byte> source) override {
+        file_of(source).will_need(source);
+    }
 
     void has_read(std::span<const std::byte> source) override {
         file_of(source).drop(source);
@@ -42,7 +44,8 @@ private:
 
 }  // namespace
 
-Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights, device::Device& device) {
+Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights,
+                                   device::Device& device) {
     LoadedWeights loaded;
     loaded.weights = std::move(weights);
     std::vector<device::TensorRef*> matrices;
@@ -54,7 +57,8 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights wei
     Observer observer(file, source_bytes);
     auto memory = device.load(matrices, observer);
     if (!memory) {
-        return fail(memory.error().code, "{}: the weights do not fit: {}", file.path(), memory.error().message);
+        return fail(memory.error().code, "{}: the weights do not fit: {}", file.path(),
+                    memory.error().message);
     }
     loaded.memory = std::move(*memory);
     for (const device::TensorRef* w : matrices) loaded.read_bytes += device::stored_bytes(*w);

@@ -17,6 +17,7 @@ struct LoadedWeights {
 /// Hands every matrix to the device, gives the file's pages back as it reads them, so that nothing
 /// is held twice, and shows progress.
 /// Errors: out_of_memory, naming the file and what there is.
-Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights, device::Device& device);
+Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights,
+                                   device::Device& device);
 
 }  // namespace unicorn::engine

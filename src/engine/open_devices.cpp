@@ -11,7 +11,8 @@ Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::
         if (!cpu) return forward(cpu);
         return std::unique_ptr<device::Device>(std::move(*cpu));
     }
-    return fail(ErrorCode::unsupported, "device \"{}\" is not supported; supported: auto, cpu", name);
+    return fail(ErrorCode::unsupported, "device \"{}\" is not supported; supported: auto, cpu",
+                name);
 }
 
 }  // namespace unicorn::engine

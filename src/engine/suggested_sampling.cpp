@@ -28,8 +28,10 @@ Result<SamplerOptions> suggested_sampling(const formats::Gguf& file, std::size_t
     const auto count = [&](std::string_view key, std::size_t if_negative, std::size_t& out) {
         const auto value = find_number(file, key);
         if (!value) return;
-        constexpr std::size_t kMost = 1 << 20;  // what a sampler takes; more than any vocabulary or context
-        out = std::min(*value < 0 ? if_negative : static_cast<std::size_t>(std::min(*value, 1e9)), kMost);
+        constexpr std::size_t kMost =
+            1 << 20;  // what a sampler takes; more than any vocabulary or context
+        out = std::min(*value < 0 ? if_negative : static_cast<std::size_t>(std::min(*value, 1e9)),
+                       kMost);
     };
     number(keys::kTemperature, options.temperature);
     number(keys::kTopP, options.top_p);
@@ -38,7 +40,8 @@ Result<SamplerOptions> suggested_sampling(const formats::Gguf& file, std::size_t
     count(keys::kTopK, 0, options.top_k);
     count(keys::kPenaltyLastN, context, options.penalty_last_n);
     if (auto status = validate(options, std::numeric_limits<std::int32_t>::max()); !status) {
-        return fail(ErrorCode::invalid_file, "{}: suggested sampling: {}", file.path(), status.error().message);
+        return fail(ErrorCode::invalid_file, "{}: suggested sampling: {}", file.path(),
+                    status.error().message);
     }
     return options;
 }

@@ -52,10 +52,12 @@ TEST(SuggestedSampling, IsTheFilesWhereItSpeaks) {
 }
 
 TEST(SuggestedSampling, NonsenseIsAnErrorOfTheFile) {
-    const auto options = suggested([](formats::GgufWriter& writer) { writer.set_float32(keys::kTopP, 7.0f); });
+    const auto options =
+        suggested([](formats::GgufWriter& writer) { writer.set_float32(keys::kTopP, 7.0f); });
     ASSERT_FALSE(options);
     EXPECT_EQ(options.error().code, ErrorCode::invalid_file);
-    EXPECT_NE(options.error().message.find("top-p is 7"), std::string::npos) << options.error().message;
+    EXPECT_NE(options.error().message.find("top-p is 7"), std::string::npos)
+        << options.error().message;
 }
 
 }  // namespace

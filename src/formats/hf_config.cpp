@@ -266,8 +266,10 @@ Result<HfGenerationConfig> read_hf_generation_config(const std::string& folder) 
     auto ids = read_ids(*table, "eos_token_id");
     if (!ids) return forward(ids);
     config.eos_token_ids = std::move(*ids);
-    for (const auto& [key, out] : {std::pair{"temperature", &config.temperature}, {"top_p", &config.top_p},
-                                   {"min_p", &config.min_p}, {"repetition_penalty", &config.repetition_penalty}}) {
+    for (const auto& [key, out] : {std::pair{"temperature", &config.temperature},
+                                   {"top_p", &config.top_p},
+                                   {"min_p", &config.min_p},
+                                   {"repetition_penalty", &config.repetition_penalty}}) {
         auto value = table->get_float(key);
         if (!value) return forward(value);
         *out = *value;

@@ -19,11 +19,9 @@ bool has_f16c() {
 
 bool runs_here(Isa isa) {
     switch (isa) {
-        case Isa::scalar:
-            return true;
+        case Isa::scalar: return true;
         case Isa::avx2:
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                   has_f16c();
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
         case Isa::avx512:
             return runs_here(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -39,24 +37,23 @@ Result<Isa> read_choice() {
     for (const Isa isa : kAll) {
         if (name(isa) != wanted) continue;
         if (!runs_here(isa)) {
-            return fail(ErrorCode::unsupported, "UNICORN_ISA={}: this CPU does not have it; its best is {}",
-                        wanted, name(runnable.back()));
+            return fail(ErrorCode::unsupported,
+                        "UNICORN_ISA={}: this CPU does not have it; its best is {}", wanted,
+                        name(runnable.back()));
         }
         return isa;
     }
-    return fail(ErrorCode::unsupported, "UNICORN_ISA={}: unknown; known are scalar, avx2, avx512", wanted);
+    return fail(ErrorCode::unsupported, "UNICORN_ISA={}: unknown; known are scalar, avx2, avx512",
+                wanted);
 }
 
 }  // namespace
 
 std::string_view name(Isa isa) {
     switch (isa) {
-        case Isa::scalar:
-            return "scalar";
-        case Isa::avx2:
-            return "avx2";
-        case Isa::avx512:
-            return "avx512";
+        case Isa::scalar: return "scalar";
+        case Isa::avx2: return "avx2";
+        case Isa::avx512: return "avx512";
     }
     return "unknown";
 }

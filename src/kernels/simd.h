@@ -5,8 +5,8 @@
 #include <immintrin.h>
 
 #include <cmath>
-#include <limits>
 #include <cstddef>
+#include <limits>
 
 /// A form is compiled for its instruction set by attribute, so that no file needs its own flags.
 #define UNICORN_TARGET_AVX2 [[gnu::target("avx2,fma,f16c")]]

@@ -4,16 +4,11 @@ namespace unicorn::memory {
 
 std::string_view name(Tier tier) {
     switch (tier) {
-        case Tier::vram:
-            return "vram";
-        case Tier::gtt:
-            return "gtt";
-        case Tier::npu:
-            return "npu";
-        case Tier::host:
-            return "host";
-        case Tier::disk:
-            return "disk";
+        case Tier::vram: return "vram";
+        case Tier::gtt: return "gtt";
+        case Tier::npu: return "npu";
+        case Tier::host: return "host";
+        case Tier::disk: return "disk";
     }
     return "unknown";
 }

@@ -34,7 +34,8 @@ class TierAllocator;
 class Allocation {
 public:
     Allocation() = default;
-    Allocation(TierAllocator& owner, std::byte* host, std::uint64_t device_address, std::size_t bytes)
+    Allocation(TierAllocator& owner, std::byte* host, std::uint64_t device_address,
+               std::size_t bytes)
         : owner_(&owner), host_(host), device_address_(device_address), bytes_(bytes) {}
     Allocation(Allocation&& other) noexcept
         : owner_(std::exchange(other.owner_, nullptr)),

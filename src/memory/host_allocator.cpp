@@ -65,7 +65,8 @@ std::size_t available_memory_bytes() {
     while (meminfo >> key >> kib && std::getline(meminfo, unit)) {
         if (key == "MemAvailable:") return kib * 1024;
     }
-    return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
+           static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace unicorn::memory

@@ -13,7 +13,8 @@ namespace {
 
 namespace keys = formats::gemma3;
 
-/// Reads keys one after the other and remembers the first error, so that the list below stays a list.
+/// Reads keys one after the other and remembers the first error, so that the list below stays a
+/// list.
 class Reader {
 public:
     explicit Reader(const formats::Gguf& file) : file_(file) {}
@@ -25,13 +26,15 @@ public:
         if (!value) {
             error_ = std::move(value.error());
         } else if (*value < low || *value > high) {
-            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected {} to {}", file_.path(), key,
-                          *value, low, high)};
+            error_ =
+                Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected {} to {}",
+                                                           file_.path(), key, *value, low, high)};
         } else {
             out = static_cast<std::size_t>(*value);
         }
     }
-    void optional_count(std::string_view key, std::size_t& out, std::uint64_t low, std::uint64_t high) {
+    void optional_count(std::string_view key, std::size_t& out, std::uint64_t low,
+                        std::uint64_t high) {
         if (file_.find(key) != nullptr) count(key, out, low, high);
     }
     /// A number in [low, high].
@@ -41,8 +44,9 @@ public:
         if (!value) {
             error_ = std::move(value.error());
         } else if (!(*value >= low && *value <= high)) {
-            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected {} to {}", file_.path(), key,
-                                                                *value, low, high)};
+            error_ =
+                Error{ErrorCode::invalid_file, fmt::format("{}: {} is {}, expected {} to {}",
+                                                           file_.path(), key, *value, low, high)};
         } else {
             out = *value;
         }
@@ -65,8 +69,8 @@ Result<double> read_rope_divisor(const formats::Gguf& file) {
     if (!type) return tl::unexpected(type.error());
     if (*type == "none") return 1.0;
     if (*type != "linear") {
-        return fail(ErrorCode::unsupported, "{}: {} is \"{}\", expected \"linear\" or \"none\"", file.path(),
-                    keys::kRopeScalingType, *type);
+        return fail(ErrorCode::unsupported, "{}: {} is \"{}\", expected \"linear\" or \"none\"",
+                    file.path(), keys::kRopeScalingType, *type);
     }
     double divisor = 1;
     Reader reader(file);
@@ -81,8 +85,9 @@ Result<Config> read_config(const formats::Gguf& file) {
     const auto architecture = file.get_string("general.architecture");
     if (!architecture) return tl::unexpected(architecture.error());
     if (*architecture != keys::kArchitecture) {
-        return fail(ErrorCode::unsupported, "{}: architecture \"{}\" is not supported; supported: {}",
-                    file.path(), *architecture, keys::kArchitecture);
+        return fail(ErrorCode::unsupported,
+                    "{}: architecture \"{}\" is not supported; supported: {}", file.path(),
+                    *architecture, keys::kArchitecture);
     }
 
     Config c;
@@ -117,8 +122,8 @@ Result<Config> read_config(const formats::Gguf& file) {
     }
     if (value_dim != c.head_dim || c.head_dim % 16 != 0) {
         return fail(ErrorCode::unsupported,
-                    "{}: key length {} and value length {}, expected equal multiples of 16", file.path(),
-                    c.head_dim, value_dim);
+                    "{}: key length {} and value length {}, expected equal multiples of 16",
+                    file.path(), c.head_dim, value_dim);
     }
     if (query_pre_attn_scalar == 0) {
         query_pre_attn_scalar = c.n_layers == keys::kLayersOf27b
@@ -129,7 +134,8 @@ Result<Config> read_config(const formats::Gguf& file) {
 
     const formats::GgufTensor* embedding = file.find_tensor("token_embd.weight");
     if (embedding == nullptr) {
-        return fail(ErrorCode::invalid_file, "{}: tensor token_embd.weight is missing", file.path());
+        return fail(ErrorCode::invalid_file, "{}: tensor token_embd.weight is missing",
+                    file.path());
     }
     c.n_vocab = embedding->matrix().rows;
     return c;

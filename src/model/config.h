@@ -12,18 +12,18 @@ namespace unicorn::model {
 
 /// Names follow style.md: D, F, H, K, E, V. Defaults are what every published size has in common.
 struct Config {
-    std::string name;             // general.name, or empty
+    std::string name;  // general.name, or empty
     std::size_t n_layers = 0;
-    std::size_t dim = 0;          // D
-    std::size_t ffn_dim = 0;      // F
-    std::size_t n_heads = 0;      // H
-    std::size_t n_kv_heads = 0;   // K
-    std::size_t head_dim = 0;     // E
-    std::size_t n_vocab = 0;      // V: rows of the embedding
-    std::size_t max_context = 0;  // tokens
-    std::size_t window = 0;       // tokens a local layer sees, the token itself included
-    std::size_t global_every = 6; // layer i (from 0) is global iff (i + 1) % global_every == 0
-    float norm_eps = 1e-6f;       // unit of x^2
+    std::size_t dim = 0;           // D
+    std::size_t ffn_dim = 0;       // F
+    std::size_t n_heads = 0;       // H
+    std::size_t n_kv_heads = 0;    // K
+    std::size_t head_dim = 0;      // E
+    std::size_t n_vocab = 0;       // V: rows of the embedding
+    std::size_t max_context = 0;   // tokens
+    std::size_t window = 0;        // tokens a local layer sees, the token itself included
+    std::size_t global_every = 6;  // layer i (from 0) is global iff (i + 1) % global_every == 0
+    float norm_eps = 1e-6f;        // unit of x^2
     double rope_base_global = 1e6;
     double rope_base_local = 1e4;
     double rope_divisor_global = 1;  // positions of global layers are divided by it

@@ -7,12 +7,15 @@
 
 namespace unicorn::model {
 
-Result<memory::Allocation> allocate_activations(const Config& c, std::size_t rows, std::size_t logit_rows,
+Result<memory::Allocation> allocate_activations(const Config& c, std::size_t rows,
+                                                std::size_t logit_rows,
                                                 memory::TierAllocator& allocator, Activations& a) {
     struct Shape {
         device::TensorRef* ref;
         std::size_t rows, cols;
-        std::size_t bytes() const { return (rows * cols * sizeof(float) + 63) / 64 * 64; }  // keeps all 64-byte aligned
+        std::size_t bytes() const {
+            return (rows * cols * sizeof(float) + 63) / 64 * 64;
+        }  // keeps all 64-byte aligned
     };
     const std::array shapes = {
         Shape{&a.residual, rows, c.dim},
@@ -31,9 +34,11 @@ Result<memory::Allocation> allocate_activations(const Config& c, std::size_t row
     if (!memory) return memory;
     std::size_t offset = 0;
     for (const Shape& shape : shapes) {
-        *shape.ref = device::TensorRef{.tier = allocator.tier(), .rows = shape.rows, .cols = shape.cols};
+        *shape.ref =
+            device::TensorRef{.tier = allocator.tier(), .rows = shape.rows, .cols = shape.cols};
         if (memory->host() != nullptr) shape.ref->host = memory->host() + offset;
-        if (memory->device_address() != 0) shape.ref->device_address = memory->device_address() + offset;
+        if (memory->device_address() != 0)
+            shape.ref->device_address = memory->device_address() + offset;
         offset += shape.bytes();
     }
     return memory;
@@ -53,24 +58,38 @@ ForwardPass forward_pass(const Config& c, const Weights& w, const Activations& a
         const bool global = c.is_global(i);
         const bool last = i + 1 == c.n_layers;
 
-        steps.push_back(device::Project{3, {layer.attn_q, layer.attn_k, layer.attn_v}, a.x, {a.q, a.k, a.v}});
-        steps.push_back(device::QkvToCache{
-            .q = a.q, .k = a.k, .v = a.v,
-            .q_gain = layer.attn_q_norm, .k_gain = layer.attn_k_norm, .cache = caches[i],
-            .n_heads = c.n_heads, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim, .eps = eps,
-            .rope_base = global ? c.rope_base_global : c.rope_base_local,
-            .rope_divisor = global ? c.rope_divisor_global : 1.0});
-        steps.push_back(device::Attention{
-            .q = a.q, .cache = caches[i], .out = a.attention,
-            .n_heads = c.n_heads, .n_kv_heads = c.n_kv_heads, .head_dim = c.head_dim,
-            .scale = static_cast<float>(c.query_scale), .window = global ? 0 : c.window});
+        steps.push_back(
+            device::Project{3, {layer.attn_q, layer.attn_k, layer.attn_v}, a.x, {a.q, a.k, a.v}});
+        steps.push_back(
+            device::QkvToCache{.q = a.q,
+                               .k = a.k,
+                               .v = a.v,
+                               .q_gain = layer.attn_q_norm,
+                               .k_gain = layer.attn_k_norm,
+                               .cache = caches[i],
+                               .n_heads = c.n_heads,
+                               .n_kv_heads = c.n_kv_heads,
+                               .head_dim = c.head_dim,
+                               .eps = eps,
+                               .rope_base = global ? c.rope_base_global : c.rope_base_local,
+                               .rope_divisor = global ? c.rope_divisor_global : 1.0});
+        steps.push_back(device::Attention{.q = a.q,
+                                          .cache = caches[i],
+                                          .out = a.attention,
+                                          .n_heads = c.n_heads,
+                                          .n_kv_heads = c.n_kv_heads,
+                                          .head_dim = c.head_dim,
+                                          .scale = static_cast<float>(c.query_scale),
+                                          .window = global ? 0 : c.window});
         steps.push_back(device::Project{1, {layer.attn_output}, a.attention, {a.branch}});
-        steps.push_back(device::AddNorm{a.residual, a.branch, layer.post_attention_norm, layer.ffn_norm, a.x, eps});
+        steps.push_back(device::AddNorm{a.residual, a.branch, layer.post_attention_norm,
+                                        layer.ffn_norm, a.x, eps});
 
         steps.push_back(device::GatedFfn{layer.ffn_gate, layer.ffn_up, a.x, a.ffn});
         steps.push_back(device::Project{1, {layer.ffn_down}, a.ffn, {a.branch}});
         const device::TensorRef& next_norm = last ? w.output_norm : w.layers[i + 1].attn_norm;
-        steps.push_back(device::AddNorm{a.residual, a.branch, layer.post_ffw_norm, next_norm, a.x, eps});
+        steps.push_back(
+            device::AddNorm{a.residual, a.branch, layer.post_ffw_norm, next_norm, a.x, eps});
         pass.layer_ends.push_back(steps.size());
     }
     pass.head.push_back(device::Head{w.output, a.x, a.logits});

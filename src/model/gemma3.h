@@ -23,7 +23,8 @@ struct Activations {
 
 /// Takes one piece of `allocator`'s memory for activations of `rows` rows and `logit_rows` rows of
 /// logits, and points `a` into it. Errors: out_of_memory.
-Result<memory::Allocation> allocate_activations(const Config& config, std::size_t rows, std::size_t logit_rows,
+Result<memory::Allocation> allocate_activations(const Config& config, std::size_t rows,
+                                                std::size_t logit_rows,
                                                 memory::TierAllocator& allocator, Activations& a);
 
 /// The steps of one pass. After body[layer_ends[i] - 1], `residual` holds the output of layer i.

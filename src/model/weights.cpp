@@ -17,14 +17,15 @@ public:
         if (tensor == nullptr) return {};
         const tensor::MatrixView view = tensor->matrix();
         if (tensor->dims.size() > 2) {
-            error_ = Error{ErrorCode::invalid_file, fmt::format("{}: {} has {} dimensions, expected at most 2",
-                                                                file_.path(), name, tensor->dims.size())};
+            error_ = Error{ErrorCode::invalid_file,
+                           fmt::format("{}: {} has {} dimensions, expected at most 2", file_.path(),
+                                       name, tensor->dims.size())};
             return {};
         }
         if (view.rows != rows || view.cols != cols) {
             error_ = Error{ErrorCode::invalid_file,
-                           fmt::format("{}: {} has shape [{}, {}], expected [{}, {}]", file_.path(), name,
-                                       view.rows, view.cols, rows, cols)};
+                           fmt::format("{}: {} has shape [{}, {}], expected [{}, {}]", file_.path(),
+                                       name, view.rows, view.cols, rows, cols)};
             return {};
         }
         return ref(view);
@@ -33,8 +34,9 @@ public:
     device::TensorRef gain(const std::string& name, std::size_t n) {
         device::TensorRef result = matrix(name, 1, n);
         if (!error_ && result.type != tensor::DType::f32) {
-            error_ = Error{ErrorCode::unsupported, fmt::format("{}: {} is {}, expected f32", file_.path(), name,
-                                                               tensor::name(result.type))};
+            error_ = Error{ErrorCode::unsupported,
+                           fmt::format("{}: {} is {}, expected f32", file_.path(), name,
+                                       tensor::name(result.type))};
         }
         return result;
     }
@@ -76,7 +78,9 @@ Result<Weights> bind_weights(const formats::Gguf& file, const Config& c) {
     const std::size_t kv_dim = c.n_kv_heads * c.head_dim;
     w.token_embd = bind.matrix("token_embd.weight", c.n_vocab, c.dim);
     for (std::size_t i = 0; i < c.n_layers && !bind.error(); ++i) {
-        const auto name = [&](const char* role) { return fmt::format("blk.{}.{}.weight", i, role); };
+        const auto name = [&](const char* role) {
+            return fmt::format("blk.{}.{}.weight", i, role);
+        };
         LayerWeights& layer = w.layers.emplace_back();
         layer.attn_norm = bind.gain(name("attn_norm"), c.dim);
         layer.attn_q = bind.matrix(name("attn_q"), q_dim, c.dim);
@@ -93,8 +97,9 @@ Result<Weights> bind_weights(const formats::Gguf& file, const Config& c) {
         layer.post_ffw_norm = bind.gain(name("post_ffw_norm"), c.dim);
     }
     w.output_norm = bind.gain("output_norm.weight", c.dim);
-    w.output = file.find_tensor("output.weight") == nullptr ? w.token_embd
-                                                            : bind.matrix("output.weight", c.n_vocab, c.dim);
+    w.output = file.find_tensor("output.weight") == nullptr
+                   ? w.token_embd
+                   : bind.matrix("output.weight", c.n_vocab, c.dim);
     if (bind.error()) return tl::unexpected(std::move(*bind.error()));
     return w;
 }

@@ -36,8 +36,9 @@ struct Weights {
     template <typename Visit>
     void for_each_matrix(Visit&& visit) {
         for (LayerWeights& layer : layers) {
-            for (device::TensorRef* w : {&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output,
-                                         &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down}) {
+            for (device::TensorRef* w :
+                 {&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output, &layer.ffn_gate,
+                  &layer.ffn_up, &layer.ffn_down}) {
                 visit(*w);
             }
         }

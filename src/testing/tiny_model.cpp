@@ -42,7 +42,8 @@ quant::SynthShape tiny_shape() {
     return shape;
 }
 
-void write_tiny_model(const std::string& path, std::string_view recipe, const quant::SynthShape& shape) {
+void write_tiny_model(const std::string& path, std::string_view recipe,
+                      const quant::SynthShape& shape) {
     quant::SynthOptions options;
     options.shape = shape;
     auto found = quant::find_recipe(recipe);

@@ -25,7 +25,9 @@ private:
 /// K-quants fit, and prompts of a hundred tokens cross windows and pages.
 quant::SynthShape tiny_shape();
 
-/// Writes a model of that shape, its matrices by `recipe` ("f32", "q4_0", "mixed", ...); checks that it worked.
-void write_tiny_model(const std::string& path, std::string_view recipe, const quant::SynthShape& shape = tiny_shape());
+/// Writes a model of that shape, its matrices by `recipe` ("f32", "q4_0", "mixed", ...); checks
+/// that it worked.
+void write_tiny_model(const std::string& path, std::string_view recipe,
+                      const quant::SynthShape& shape = tiny_shape());
 
 }  // namespace unicorn::testing

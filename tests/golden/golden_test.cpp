@@ -26,7 +26,8 @@ constexpr std::size_t kChunk = 512;
 
 std::vector<std::string> cases() {
     std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(UNICORN_SOURCE_DIR "/tests/golden")) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(UNICORN_SOURCE_DIR "/tests/golden")) {
         if (std::filesystem::exists(entry.path() / "expected.safetensors")) {
             names.push_back(entry.path().filename().string());
         }
@@ -76,14 +77,17 @@ protected:
         const std::size_t n_vocab = expected_.logits.size() / expected_.positions.size();
         std::filesystem::copy(folder, folder_.path("hf"));
         std::ofstream tokenizer(folder_.path("hf") + "/tokenizer.json");
-        tokenizer << R"({"model": {"type": "BPE", "byte_fallback": false, "merges": [], "vocab": {)";
+        tokenizer
+            << R"({"model": {"type": "BPE", "byte_fallback": false, "merges": [], "vocab": {)";
         for (std::size_t i = 0; i < n_vocab; ++i) {
             const char* const special[] = {"<pad>", "<eos>", "<bos>", "<unk>"};
-            tokenizer << (i == 0 ? "" : ", ") << '"' << (i < 4 ? special[i] : "p" + std::to_string(i)) << "\": " << i;
+            tokenizer << (i == 0 ? "" : ", ") << '"'
+                      << (i < 4 ? special[i] : "p" + std::to_string(i)) << "\": " << i;
         }
-        tokenizer << R"(}}, "added_tokens": [{"id": 0, "content": "<pad>", "special": true},)"
-                     R"({"id": 1, "content": "<eos>", "special": true},{"id": 2, "content": "<bos>", "special": true},)"
-                     R"({"id": 3, "content": "<unk>", "special": true}]})";
+        tokenizer
+            << R"(}}, "added_tokens": [{"id": 0, "content": "<pad>", "special": true},)"
+               R"({"id": 1, "content": "<eos>", "special": true},{"id": 2, "content": "<bos>", "special": true},)"
+               R"({"id": 3, "content": "<unk>", "special": true}]})";
         tokenizer.close();
         quant::ConvertOptions options;
         options.type = tensor::DType::f32;
@@ -132,7 +136,8 @@ TEST_P(Golden, EveryLayerAgrees) {
     for (std::size_t first = 0; first < n; first += kChunk) {
         const std::size_t count = std::min(kChunk, n - first);
         cache->prepare_write(slot, first, count);
-        const device::Run run{0, static_cast<std::int32_t>(count), static_cast<std::int32_t>(first), slot};
+        const device::Run run{0, static_cast<std::int32_t>(count), static_cast<std::int32_t>(first),
+                              slot};
         device::Batch batch;
         batch.tokens = std::span(expected_.tokens).subspan(first, count);
         batch.positions = std::span(positions).subspan(first, count);
@@ -143,13 +148,16 @@ TEST_P(Golden, EveryLayerAgrees) {
             for (std::size_t i = 0; i < expected_.positions.size(); ++i) {
                 const auto position = static_cast<std::size_t>(expected_.positions[i]);
                 if (position < first || position >= first + count) continue;
-                const auto* row = reinterpret_cast<const float*>(activations.residual.host) + (position - first) * dim;
-                const double error = relative_error({row, dim}, std::span(expected_.hidden[layer]).subspan(i * dim, dim));
+                const auto* row = reinterpret_cast<const float*>(activations.residual.host) +
+                                  (position - first) * dim;
+                const double error = relative_error(
+                    {row, dim}, std::span(expected_.hidden[layer]).subspan(i * dim, dim));
                 worst[layer] = std::max(worst[layer], error);
             }
         }
     }
-    for (std::size_t layer = 0; layer < layers.size(); ++layer) EXPECT_LE(worst[layer], kTolerance) << "layer " << layer;
+    for (std::size_t layer = 0; layer < layers.size(); ++layer)
+        EXPECT_LE(worst[layer], kTolerance) << "layer " << layer;
     RecordProperty("worst", std::to_string(*std::ranges::max_element(worst)));
 }
 
@@ -167,13 +175,17 @@ TEST_P(Golden, LogitsAgree) {
     std::size_t checked = 0;
     double worst = 0;
     const engine::Input input{&*sequence, expected_.tokens, engine::Logits::all};
-    const auto status = (*engine)->evaluate({&input, 1}, [&](std::size_t, std::size_t position, std::span<const float> logits) {
-        const auto found = std::ranges::find(expected_.positions, static_cast<std::int64_t>(position));
-        if (found == expected_.positions.end()) return;
-        const auto row = static_cast<std::size_t>(found - expected_.positions.begin());
-        worst = std::max(worst, relative_error(logits, std::span(expected_.logits).subspan(row * n_vocab, n_vocab)));
-        ++checked;
-    });
+    const auto status = (*engine)->evaluate(
+        {&input, 1}, [&](std::size_t, std::size_t position, std::span<const float> logits) {
+            const auto found =
+                std::ranges::find(expected_.positions, static_cast<std::int64_t>(position));
+            if (found == expected_.positions.end()) return;
+            const auto row = static_cast<std::size_t>(found - expected_.positions.begin());
+            worst = std::max(
+                worst, relative_error(logits,
+                                      std::span(expected_.logits).subspan(row * n_vocab, n_vocab)));
+            ++checked;
+        });
     ASSERT_TRUE(status) << status.error().message;
     EXPECT_EQ(checked, expected_.positions.size());
     EXPECT_LE(worst, kTolerance);

@@ -35,7 +35,9 @@ public:
     std::size_t count() const { return count_; }
     /// Spans first_span() to first_span() + spans() - 1 hold every key of any query.
     std::size_t first_span() const { return static_cast<std::size_t>(first_key_) / kSpanTokens; }
-    std::size_t spans() const { return static_cast<std::size_t>(last_position_) / kSpanTokens + 1 - first_span(); }
+    std::size_t spans() const {
+        return static_cast<std::size_t>(last_position_) / kSpanTokens + 1 - first_span();
+    }
 
     struct Block {
         kernels::KvHead kv;
@@ -43,10 +45,14 @@ public:
         float* out[kMaxQueries];
 
         std::size_t first_span() const {
-            return static_cast<std::size_t>(*std::min_element(queries.first_key, queries.first_key + queries.count)) / kSpanTokens;
+            return static_cast<std::size_t>(
+                       *std::min_element(queries.first_key, queries.first_key + queries.count)) /
+                   kSpanTokens;
         }
         std::size_t last_span() const {
-            return static_cast<std::size_t>(*std::max_element(queries.last_key, queries.last_key + queries.count)) / kSpanTokens;
+            return static_cast<std::size_t>(
+                       *std::max_element(queries.last_key, queries.last_key + queries.count)) /
+                   kSpanTokens;
         }
     };
 
@@ -76,7 +82,9 @@ public:
             const std::int32_t position = run.first_position + static_cast<std::int32_t>(r);
             const std::size_t head_end = std::min(group, (head_block + 1) * heads_);
             for (std::size_t h = head_block * heads_; h < head_end; ++h) {
-                const std::size_t offset = (static_cast<std::size_t>(run.first_row) + r) * step_.n_heads * e + (kv_head * group + h) * e;
+                const std::size_t offset =
+                    (static_cast<std::size_t>(run.first_row) + r) * step_.n_heads * e +
+                    (kv_head * group + h) * e;
                 const std::size_t i = block.queries.count++;
                 block.queries.q[i] = reinterpret_cast<const float*>(step_.q.host) + offset;
                 block.out[i] = reinterpret_cast<float*>(step_.out.host) + offset;
@@ -92,7 +100,9 @@ private:
         return (static_cast<std::size_t>(run.n_rows) + rows_ - 1) / rows_;
     }
     std::int32_t first_key(std::int32_t position) const {
-        return step_.window == 0 ? 0 : std::max(0, position + 1 - static_cast<std::int32_t>(step_.window));
+        return step_.window == 0
+                   ? 0
+                   : std::max(0, position + 1 - static_cast<std::int32_t>(step_.window));
     }
     std::size_t per_row_block() const { return step_.n_kv_heads * head_blocks_; }
 
@@ -133,12 +143,15 @@ void CpuProgram::attend_rows(const device::Attention& step, Context& context) {
         const Blocks::Block block = blocks.at(index);
         const std::size_t n = block.queries.count;
         const std::size_t first = block.first_span(), last = block.last_span();
-        kernels::attention_span(isa_, block.kv, block.queries, step.scale, first, {total, n}, scratch);
+        kernels::attention_span(isa_, block.kv, block.queries, step.scale, first, {total, n},
+                                scratch);
         for (std::size_t span = first + 1; span <= last; ++span) {
-            kernels::attention_span(isa_, block.kv, block.queries, step.scale, span, {part, n}, scratch);
+            kernels::attention_span(isa_, block.kv, block.queries, step.scale, span, {part, n},
+                                    scratch);
             for (std::size_t i = 0; i < n; ++i) kernels::merge_partial(isa_, total[i], part[i], e);
         }
-        for (std::size_t i = 0; i < n; ++i) kernels::finish_partial(isa_, total[i], {block.out[i], e});
+        for (std::size_t i = 0; i < n; ++i)
+            kernels::finish_partial(isa_, total[i], {block.out[i], e});
     });
 }
 
@@ -156,7 +169,8 @@ void CpuProgram::attend_spans(const device::Attention& step, Context& context) {
         if (span < block.first_span() || span > block.last_span()) return;
         kernels::PartialRow parts[kMaxQueries];
         for (std::size_t i = 0; i < block.queries.count; ++i) parts[i].acc = slot(index, i, span);
-        kernels::attention_span(isa_, block.kv, block.queries, step.scale, span, {parts, block.queries.count},
+        kernels::attention_span(isa_, block.kv, block.queries, step.scale, span,
+                                {parts, block.queries.count},
                                 scratch_.attention[context.team.index()]);
         for (std::size_t i = 0; i < block.queries.count; ++i) {
             parts[i].acc[e] = parts[i].max;

@@ -10,19 +10,22 @@
 
 namespace unicorn::backends::cpu {
 
-Result<std::unique_ptr<CpuDevice>> CpuDevice::open(std::size_t n_threads, std::size_t host_budget_bytes) {
+Result<std::unique_ptr<CpuDevice>> CpuDevice::open(std::size_t n_threads,
+                                                   std::size_t host_budget_bytes) {
     const Result<kernels::Isa> isa = kernels::choose_isa();
     if (!isa) return tl::unexpected(isa.error());
     try {
         return std::unique_ptr<CpuDevice>(new CpuDevice(*isa, n_threads, host_budget_bytes));
     } catch (const std::system_error& error) {
-        return fail(ErrorCode::out_of_memory, "cannot start {} threads: {}", n_threads, error.what());
+        return fail(ErrorCode::out_of_memory, "cannot start {} threads: {}", n_threads,
+                    error.what());
     }
 }
 
 CpuDevice::CpuDevice(kernels::Isa isa, std::size_t n_threads, std::size_t host_budget_bytes)
     : isa_(isa), pool_(n_threads), host_(host_budget_bytes) {
-    info_.name = fmt::format("cpu, {} thread{}, {}", n_threads, n_threads == 1 ? "" : "s", kernels::name(isa));
+    info_.name = fmt::format("cpu, {} thread{}, {}", n_threads, n_threads == 1 ? "" : "s",
+                             kernels::name(isa));
     leader_ = std::thread([this] { lead(); });
 }
 
@@ -52,7 +55,8 @@ Result<device::Ticket> CpuDevice::submit(device::Program& program, const device:
     item.program = &program;
     item.batch = batch;
     for (const device::Ticket& ticket : after) {
-        if (ticket.device == nullptr || ticket.device == this) continue;  // finished, or queued before
+        if (ticket.device == nullptr || ticket.device == this)
+            continue;  // finished, or queued before
         UNICORN_CHECK(item.n_after < item.after.size());
         item.after[item.n_after++] = ticket;
     }
@@ -79,7 +83,8 @@ std::uint64_t CpuDevice::push(const Item& item) {
     const std::scoped_lock lock(submit_mutex_);
     const std::uint64_t index = submitted_.load(std::memory_order_relaxed);
     // A full queue means that the oldest of kQueueSize programs is still running: wait for it.
-    for (std::uint64_t done = completed_.load(std::memory_order_acquire); index - done >= kQueueSize;) {
+    for (std::uint64_t done = completed_.load(std::memory_order_acquire);
+         index - done >= kQueueSize;) {
         done = wait_for_change(completed_, done);
     }
     queue_[index % kQueueSize] = item;
@@ -90,7 +95,8 @@ std::uint64_t CpuDevice::push(const Item& item) {
 
 void CpuDevice::lead() {
     for (std::uint64_t done = 0;; ++done) {
-        while (submitted_.load(std::memory_order_acquire) == done) wait_for_change(submitted_, done);
+        while (submitted_.load(std::memory_order_acquire) == done)
+            wait_for_change(submitted_, done);
         if (stop_) return;
         Item& item = queue_[done % kQueueSize];
         // A lost device leaves nothing to compute on, and its own wait() tells its user so.

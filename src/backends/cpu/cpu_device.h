@@ -21,7 +21,8 @@ public:
     /// `host_budget_bytes` bounds what its allocator hands out.
     /// Errors: unsupported, when UNICORN_ISA asks for something this CPU cannot do; out_of_memory,
     /// when the system starts no more threads.
-    static Result<std::unique_ptr<CpuDevice>> open(std::size_t n_threads, std::size_t host_budget_bytes);
+    static Result<std::unique_ptr<CpuDevice>> open(std::size_t n_threads,
+                                                   std::size_t host_budget_bytes);
     ~CpuDevice() override;
 
     const device::DeviceInfo& info() const override { return info_; }
@@ -53,7 +54,8 @@ private:
     /// no program.
     template <typename Job>
     void run(Job&& job) {
-        run_erased([](void* context, Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
+        run_erased([](void* context,
+                      Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
                    const_cast<void*>(static_cast<const void*>(&job)));
     }
     void run_erased(Function function, void* context);

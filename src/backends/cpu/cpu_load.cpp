@@ -32,7 +32,11 @@ Result<memory::Allocation> CpuDevice::load(std::span<device::TensorRef* const> m
     std::size_t bytes = 0;
     for (device::TensorRef* const w : matrices) {
         if (!tensor::info(w->type).quantized) continue;
-        Job job{w, {w->type, w->rows, w->cols, w->host}, 0, kernels::panel_bytes(w->type, w->cols), nullptr};
+        Job job{w,
+                {w->type, w->rows, w->cols, w->host},
+                0,
+                kernels::panel_bytes(w->type, w->cols),
+                nullptr};
         job.n_panels = (w->rows + kernels::kPanelRows - 1) / kernels::kPanelRows;
         bytes += job.n_panels * job.panel_bytes;
         jobs.push_back(job);
@@ -53,12 +57,14 @@ Result<memory::Allocation> CpuDevice::load(std::span<device::TensorRef* const> m
             if (team.index() == 0 && j + 1 < jobs.size()) {
                 observer.will_read({jobs[j + 1].source.data, jobs[j + 1].source.bytes()});
             }
-            take_turns(next[j], job.n_panels, kPanelsATurn, [&](std::size_t first, std::size_t last) {
-                kernels::pack_panels(job.source, first, last, job.panels + first * job.panel_bytes);
-                const std::size_t row = first * kernels::kPanelRows;
-                const std::size_t end = std::min(last * kernels::kPanelRows, job.source.rows);
-                observer.has_read({job.source.row(row), (end - row) * job.source.row_bytes()});
-            });
+            take_turns(
+                next[j], job.n_panels, kPanelsATurn, [&](std::size_t first, std::size_t last) {
+                    kernels::pack_panels(job.source, first, last,
+                                         job.panels + first * job.panel_bytes);
+                    const std::size_t row = first * kernels::kPanelRows;
+                    const std::size_t end = std::min(last * kernels::kPanelRows, job.source.rows);
+                    observer.has_read({job.source.row(row), (end - row) * job.source.row_bytes()});
+                });
         }
     });
     for (const Job& job : jobs) {

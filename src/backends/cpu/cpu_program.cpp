@@ -42,12 +42,14 @@ bool projects(const TensorRef& w, const TensorRef& x, const TensorRef& out) {
 bool caches(const device::KvCache& cache, std::size_t head_dim) {
     const bool known = cache.k.type == tensor::DType::f16 || cache.k.type == tensor::DType::f32;
     return on_host(cache.k) && on_host(cache.v) && known && cache.v.type == cache.k.type &&
-           cache.k.cols == head_dim && cache.v.cols == head_dim && head_dim % 16 == 0 && head_dim <= 256;
+           cache.k.cols == head_dim && cache.v.cols == head_dim && head_dim % 16 == 0 &&
+           head_dim <= 256;
 }
 
 struct Supports {
     bool operator()(const device::Embed& s) const {
-        return on_host(s.weights) && s.weights.layout == device::Layout::rows && has_cols(s.out, s.weights.cols);
+        return on_host(s.weights) && s.weights.layout == device::Layout::rows &&
+               has_cols(s.out, s.weights.cols);
     }
     bool operator()(const device::RmsNorm& s) const {
         return is_f32(s.x) && is_gain(s.gain, s.x.cols) && has_cols(s.out, s.x.cols);
@@ -59,8 +61,9 @@ struct Supports {
     }
     bool operator()(const device::QkvToCache& s) const {
         const std::size_t kv_cols = s.n_kv_heads * s.head_dim;
-        return has_cols(s.q, s.n_heads * s.head_dim) && has_cols(s.k, kv_cols) && has_cols(s.v, kv_cols) &&
-               is_gain(s.q_gain, s.head_dim) && is_gain(s.k_gain, s.head_dim) && caches(s.cache, s.head_dim);
+        return has_cols(s.q, s.n_heads * s.head_dim) && has_cols(s.k, kv_cols) &&
+               has_cols(s.v, kv_cols) && is_gain(s.q_gain, s.head_dim) &&
+               is_gain(s.k_gain, s.head_dim) && caches(s.cache, s.head_dim);
     }
     bool operator()(const device::Attention& s) const {
         return has_cols(s.q, s.n_heads * s.head_dim) && has_cols(s.out, s.q.cols) &&
@@ -98,7 +101,8 @@ struct Needs {
     }
     void operator()(const device::Head& s) {
         quantized(s.weights, s.x.cols);
-        if (s.weights.layout == device::Layout::rows) gathered_cols = std::max(gathered_cols, s.x.cols);
+        if (s.weights.layout == device::Layout::rows)
+            gathered_cols = std::max(gathered_cols, s.x.cols);
     }
     void operator()(const device::Attention& s) {
         head_dim = std::max(head_dim, s.head_dim);
@@ -140,7 +144,8 @@ bool starts_by_rows(const device::Step& step) {
 }
 
 bool ends_by_rows(const device::Step& step) {
-    return std::holds_alternative<device::Embed>(step) || std::holds_alternative<device::RmsNorm>(step) ||
+    return std::holds_alternative<device::Embed>(step) ||
+           std::holds_alternative<device::RmsNorm>(step) ||
            std::holds_alternative<device::AddNorm>(step);
 }
 
@@ -163,11 +168,13 @@ Result<std::unique_ptr<CpuProgram>> CpuProgram::create(std::span<const device::S
     program->isa_ = isa;
     program->max_rows_ = max_rows;
     program->next_ = std::make_unique<std::atomic<std::size_t>[]>(steps.size());
-    if (auto status = program->lay_out_scratch(max_rows, n_threads, host); !status) return forward(status);
+    if (auto status = program->lay_out_scratch(max_rows, n_threads, host); !status)
+        return forward(status);
     return program;
 }
 
-Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads, memory::TierAllocator& host) {
+Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads,
+                                   memory::TierAllocator& host) {
     Needs needs;
     for (const device::Step& step : steps_) {
         std::visit(needs, step);
@@ -175,7 +182,9 @@ Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads, 
             const bool known = std::ranges::any_of(rope_tables_, [&](const RopeTable& table) {
                 return table.base == qkv->rope_base && table.divisor == qkv->rope_divisor;
             });
-            if (!known) rope_tables_.push_back({qkv->rope_base, qkv->rope_divisor, qkv->head_dim, nullptr, nullptr});
+            if (!known)
+                rope_tables_.push_back(
+                    {qkv->rope_base, qkv->rope_divisor, qkv->head_dim, nullptr, nullptr});
         }
     }
     Scratch& s = scratch_;
@@ -195,9 +204,10 @@ Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads, 
         for (std::size_t i = 0; i < n_threads; ++i) {
             s.gate_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);
             s.up_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);
-            s.attention[i] = memory.take<float>(needs.head_dim == 0 ? 0
-                                                                    : kernels::attention_scratch_floats() +
-                                                                          2 * kernels::kMaxQueries * needs.head_dim);
+            s.attention[i] = memory.take<float>(
+                needs.head_dim == 0 ? 0
+                                    : kernels::attention_scratch_floats() +
+                                          2 * kernels::kMaxQueries * needs.head_dim);
         }
         s.partials = memory.take<float>(s.partial_rows * s.partial_stride);
         for (RopeTable& table : rope_tables_) {

@@ -24,11 +24,11 @@ struct RopeTable {
 
 /// Memory that steps share, one after the other.
 struct Scratch {
-    kernels::QuantizedRows quantized;         // [max_rows, widest input of a quantised matrix]
-    float* gathered = nullptr;                // [max_rows, D]: the head's rows of float models
-    std::vector<float*> gate_tile, up_tile;   // by thread: [max_rows, kTileRows]
-    std::vector<float*> attention;            // by thread: kernel scratch and 2 x 8 partial rows
-    float* partials = nullptr;                // [partial_rows, partial_stride]: acc, then max and sum
+    kernels::QuantizedRows quantized;        // [max_rows, widest input of a quantised matrix]
+    float* gathered = nullptr;               // [max_rows, D]: the head's rows of float models
+    std::vector<float*> gate_tile, up_tile;  // by thread: [max_rows, kTileRows]
+    std::vector<float*> attention;           // by thread: kernel scratch and 2 x 8 partial rows
+    float* partials = nullptr;  // [partial_rows, partial_stride]: acc, then max and sum
     std::size_t partial_rows = 0;
     std::size_t partial_stride = 0;
 };
@@ -48,7 +48,8 @@ public:
 
     /// On one thread, before run(): resets the work counters.
     void begin(const device::Batch& batch);
-    /// On every thread of the team. Thread 0 adds the time of each step, waits included, to `seconds`.
+    /// On every thread of the team. Thread 0 adds the time of each step, waits included, to
+    /// `seconds`.
     void run(Team& team, const device::Batch& batch, device::StepSeconds& seconds);
 
 private:
@@ -60,7 +61,8 @@ private:
     };
 
     CpuProgram() = default;
-    Status lay_out_scratch(std::size_t max_rows, std::size_t n_threads, memory::TierAllocator& host);
+    Status lay_out_scratch(std::size_t max_rows, std::size_t n_threads,
+                           memory::TierAllocator& host);
     const RopeTable& rope_table(const device::QkvToCache& step) const;
     void fill_rope_tables(Team& team, const device::Batch& batch);
 

@@ -17,7 +17,9 @@ namespace {
 using device::TensorRef;
 using kernels::kPanelRows;
 
-float* row(const TensorRef& t, std::size_t r) { return reinterpret_cast<float*>(t.host) + r * t.cols; }
+float* row(const TensorRef& t, std::size_t r) {
+    return reinterpret_cast<float*>(t.host) + r * t.cols;
+}
 
 std::span<float> row_span(const TensorRef& t, std::size_t r) { return {row(t, r), t.cols}; }
 
@@ -39,16 +41,19 @@ struct Rows {
     std::size_t count = 0;
 };
 
-/// out[t, 0..] = units [first, last) of w times x; `out` is the place of the first unit's first row.
-void multiply(kernels::Isa isa, const TensorRef& w, const Rows& x, std::size_t first, std::size_t last,
-              float* out, std::size_t out_stride) {
+/// out[t, 0..] = units [first, last) of w times x; `out` is the place of the first unit's first
+/// row.
+void multiply(kernels::Isa isa, const TensorRef& w, const Rows& x, std::size_t first,
+              std::size_t last, float* out, std::size_t out_stride) {
     const std::size_t first_row = first * kPanelRows;
     const std::size_t n_rows = std::min(last * kPanelRows, w.rows) - first_row;
     if (w.layout == device::Layout::panels) {
         const std::byte* panels = w.host + first * kernels::panel_bytes(w.type, w.cols);
-        kernels::matmul_packed(isa, {w.type, n_rows, w.cols, panels}, *x.quantized, 0, last - first, out, out_stride);
+        kernels::matmul_packed(isa, {w.type, n_rows, w.cols, panels}, *x.quantized, 0, last - first,
+                               out, out_stride);
     } else {
-        const tensor::MatrixView view{w.type, n_rows, w.cols, w.host + first_row * tensor::row_bytes(w.type, w.cols)};
+        const tensor::MatrixView view{w.type, n_rows, w.cols,
+                                      w.host + first_row * tensor::row_bytes(w.type, w.cols)};
         kernels::matmul_float(isa, view, x.x, w.cols, x.count, 0, n_rows, out, out_stride);
     }
 }
@@ -76,7 +81,8 @@ void CpuProgram::run_step(const device::Embed& step, Context& context) {
 void CpuProgram::run_step(const device::RmsNorm& step, Context& context) {
     const Range rows = context.team.split(context.batch.n_rows());
     for (std::size_t t = rows.begin; t < rows.end; ++t) {
-        kernels::rms_norm(isa_, row_span(step.out, t), row_span(step.x, t), row_span(step.gain, 0), step.eps);
+        kernels::rms_norm(isa_, row_span(step.out, t), row_span(step.x, t), row_span(step.gain, 0),
+                          step.eps);
     }
 }
 
@@ -92,8 +98,9 @@ void CpuProgram::run_step(const device::AddNorm& step, Context& context) {
 void CpuProgram::run_step(const device::Project& step, Context& context) {
     const std::size_t n_rows = context.batch.n_rows();
     const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, step.x.cols);
-    const bool any_panels = std::any_of(step.weights.begin(), step.weights.begin() + step.count,
-                                        [](const TensorRef& w) { return w.layout == device::Layout::panels; });
+    const bool any_panels =
+        std::any_of(step.weights.begin(), step.weights.begin() + step.count,
+                    [](const TensorRef& w) { return w.layout == device::Layout::panels; });
     if (any_panels) {
         const Range rows = context.team.split(n_rows);
         kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized);
@@ -103,20 +110,22 @@ void CpuProgram::run_step(const device::Project& step, Context& context) {
     const Rows x{&quantized, row(step.x, 0), n_rows};
     std::size_t units = 0;
     for (std::size_t i = 0; i < step.count; ++i) units += n_units(step.weights[i]);
-    take_turns(context.next, units, turn(units, n_rows, context.team), [&](std::size_t first, std::size_t last) {
-        // The matrices' units follow each other; a turn may span two of them.
-        std::size_t offset = 0;
-        for (std::size_t i = 0; i < step.count; ++i) {
-            const TensorRef& w = step.weights[i];
-            const std::size_t end = offset + n_units(w);
-            const std::size_t a = std::max(first, offset), b = std::min(last, end);
-            if (a < b) {
-                multiply(isa_, w, x, a - offset, b - offset, row(step.outs[i], 0) + (a - offset) * kPanelRows,
-                         step.outs[i].cols);
-            }
-            offset = end;
-        }
-    });
+    take_turns(context.next, units, turn(units, n_rows, context.team),
+               [&](std::size_t first, std::size_t last) {
+                   // The matrices' units follow each other; a turn may span two of them.
+                   std::size_t offset = 0;
+                   for (std::size_t i = 0; i < step.count; ++i) {
+                       const TensorRef& w = step.weights[i];
+                       const std::size_t end = offset + n_units(w);
+                       const std::size_t a = std::max(first, offset), b = std::min(last, end);
+                       if (a < b) {
+                           multiply(isa_, w, x, a - offset, b - offset,
+                                    row(step.outs[i], 0) + (a - offset) * kPanelRows,
+                                    step.outs[i].cols);
+                       }
+                       offset = end;
+                   }
+               });
 }
 
 void CpuProgram::run_step(const device::GatedFfn& step, Context& context) {
@@ -133,19 +142,21 @@ void CpuProgram::run_step(const device::GatedFfn& step, Context& context) {
     float* const up = scratch_.up_tile[context.team.index()];
     constexpr std::size_t kTileUnits = kTileRows / kPanelRows;
     const std::size_t units = n_units(step.gate);
-    take_turns(context.next, units, turn(units, n_rows, context.team), [&](std::size_t first, std::size_t last) {
-        for (std::size_t a = first; a < last; a += kTileUnits) {
-            const std::size_t b = std::min(last, a + kTileUnits);
-            const std::size_t first_row = a * kPanelRows;
-            const std::size_t width = std::min(b * kPanelRows, step.gate.rows) - first_row;
-            multiply(isa_, step.gate, x, a, b, gate, kTileRows);
-            multiply(isa_, step.up, x, a, b, up, kTileRows);
-            for (std::size_t t = 0; t < n_rows; ++t) {
-                kernels::gated_gelu(isa_, {row(step.out, t) + first_row, width}, {gate + t * kTileRows, width},
-                                    {up + t * kTileRows, width});
+    take_turns(
+        context.next, units, turn(units, n_rows, context.team),
+        [&](std::size_t first, std::size_t last) {
+            for (std::size_t a = first; a < last; a += kTileUnits) {
+                const std::size_t b = std::min(last, a + kTileUnits);
+                const std::size_t first_row = a * kPanelRows;
+                const std::size_t width = std::min(b * kPanelRows, step.gate.rows) - first_row;
+                multiply(isa_, step.gate, x, a, b, gate, kTileRows);
+                multiply(isa_, step.up, x, a, b, up, kTileRows);
+                for (std::size_t t = 0; t < n_rows; ++t) {
+                    kernels::gated_gelu(isa_, {row(step.out, t) + first_row, width},
+                                        {gate + t * kTileRows, width}, {up + t * kTileRows, width});
+                }
             }
-        }
-    });
+        });
 }
 
 void CpuProgram::run_step(const device::Head& step, Context& context) {
@@ -170,9 +181,11 @@ void CpuProgram::run_step(const device::Head& step, Context& context) {
 
     const Rows x{&quantized, scratch_.gathered, n_rows};
     const std::size_t units = n_rows == 0 ? 0 : n_units(step.weights);
-    take_turns(context.next, units, turn(units, n_rows, context.team), [&](std::size_t first, std::size_t last) {
-        multiply(isa_, step.weights, x, first, last, row(step.logits, 0) + first * kPanelRows, step.logits.cols);
-    });
+    take_turns(context.next, units, turn(units, n_rows, context.team),
+               [&](std::size_t first, std::size_t last) {
+                   multiply(isa_, step.weights, x, first, last,
+                            row(step.logits, 0) + first * kPanelRows, step.logits.cols);
+               });
 }
 
 void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
@@ -185,9 +198,11 @@ void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
     for (std::size_t i = mine.begin; i < mine.end; ++i) {
         const std::size_t t = i / vectors;
         std::size_t vector = i % vectors;
-        const std::span<const float> cos{table.cos + t * half, half}, sin{table.sin + t * half, half};
+        const std::span<const float> cos{table.cos + t * half, half},
+            sin{table.sin + t * half, half};
         if (vector < step.n_heads) {
-            kernels::norm_rope(isa_, {row(step.q, t) + vector * e, e}, row_span(step.q_gain, 0), step.eps, cos, sin);
+            kernels::norm_rope(isa_, {row(step.q, t) + vector * e, e}, row_span(step.q_gain, 0),
+                               step.eps, cos, sin);
             continue;
         }
         vector -= step.n_heads;
@@ -197,11 +212,13 @@ void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
         if (is_k) kernels::norm_rope(isa_, x, row_span(step.k_gain, 0), step.eps, cos, sin);
 
         const auto& runs = context.batch.runs;
-        while (static_cast<std::size_t>(runs[run_index].first_row + runs[run_index].n_rows) <= t) ++run_index;
+        while (static_cast<std::size_t>(runs[run_index].first_row + runs[run_index].n_rows) <= t)
+            ++run_index;
         const auto position = static_cast<std::size_t>(context.batch.positions[t]);
         const std::int32_t* pages = context.batch.pages(step.cache.group, runs[run_index].slot);
         const auto page = static_cast<std::size_t>(pages[position / kernels::kPageTokens]);
-        const std::size_t slot = (page * step.n_kv_heads + head) * kernels::kPageTokens + position % kernels::kPageTokens;
+        const std::size_t slot = (page * step.n_kv_heads + head) * kernels::kPageTokens +
+                                 position % kernels::kPageTokens;
         std::byte* const out = (is_k ? step.cache.k.host : step.cache.v.host) + slot * vector_bytes;
         if (step.cache.k.type == tensor::DType::f16) {
             kernels::store_f16(isa_, {reinterpret_cast<std::uint16_t*>(out), e}, x);
