@@ -10,6 +10,10 @@
 namespace unicorn::engine {
 namespace {
 
+// Room for the text of an answer: four times what text has on average, so that only runs of long
+// tokens (Gemma's longest has 48 bytes) outgrow it.
+constexpr std::size_t kBytesPerToken = 16;
+
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
@@ -65,6 +69,7 @@ Result<Generation> generate(Engine& engine, Sequence& sequence,
                                       ? FinishReason::length
                                       : FinishReason::context;
     result.ids.reserve(max_tokens);
+    result.text.reserve(max_tokens * kBytesPerToken);
 
     text::StreamDecoder decoder(engine.tokenizer());
     text::StopMatcher matcher(options.stops);
@@ -76,13 +81,16 @@ Result<Generation> generate(Engine& engine, Sequence& sequence,
     };
 
     // The last prompt token is evaluated even when the sequence holds it: its logits are wanted.
-    result.reused_tokens = std::min(common_prefix(sequence.tokens(), prompt), prompt.size() - 1);
-    sequence.truncate(result.reused_tokens);
+    const std::size_t kept = std::min(common_prefix(sequence.tokens(), prompt), prompt.size() - 1);
+    sequence.truncate(kept);
+    // Fewer when local layers had dropped their keys: then all of it is computed again.
+    result.reused_tokens = std::min(kept, sequence.n_computed());
     sampler.reset();
     for (const std::int32_t id : prompt) sampler.accept(id);
 
     std::optional<std::int32_t> drawn;
     std::vector<float> masked;
+    if (options.ignore_eos) masked.reserve(engine.n_vocab());
     const LogitsSink draw = [&](std::size_t, std::size_t, std::span<const float> logits) {
         if (options.ignore_eos) {
             masked.assign(logits.begin(), logits.end());
@@ -104,7 +112,7 @@ Result<Generation> generate(Engine& engine, Sequence& sequence,
     };
 
     Clock::time_point start = Clock::now();
-    Status status = evaluate(prompt.subspan(result.reused_tokens));
+    Status status = evaluate(prompt.subspan(kept));
     result.prompt_s = seconds_since(start);
     start = Clock::now();
     for (;;) {

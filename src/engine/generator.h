@@ -37,7 +37,7 @@ struct Generation {
     std::string text;               // everything that was passed to `on_text`
     FinishReason finish = FinishReason::stop;
     std::size_t prompt_tokens = 0;
-    std::size_t reused_tokens = 0;  // of these, what the sequence held already
+    std::size_t reused_tokens = 0;  // of these, what was not computed again
     double prompt_s = 0;            // until the first token was drawn
     double decode_s = 0;            // from then on
 
@@ -53,7 +53,8 @@ using TextSink = std::function<bool(std::string_view text)>;
 /// Makes `sequence` hold `prompt` (its common beginning with what it holds is kept, and the rest
 /// forgotten) and continues it. The sequence then holds the prompt and all of the answer but its
 /// last token, which nobody has evaluated yet. `sampler` is reset first, and sees the prompt.
-/// `cancelled` is asked before each token and between the chunks of the prompt.
+/// `cancelled` is asked before each token and before each chunk of the prompt.
+/// Allocates before the first token, and not for every further one.
 /// Errors: invalid_argument for an empty prompt; out_of_memory, when the prompt does not leave room
 /// for one token in the context; invalid_file, when the model computes nothing that can be drawn
 /// from; what Engine::evaluate() returns. Cancelling is not an error.

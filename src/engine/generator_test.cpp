@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "testing/allocation_counter.h"
 #include "testing/tiny_model.h"
 
 namespace unicorn::engine {
@@ -217,6 +218,47 @@ TEST_F(Generator, KeepsTheCommonBeginningOfTheLastTimeline) {
 
     renew_sequence();
     EXPECT_EQ(answer(changed, greedy(), options).ids, third.ids) << "as on a fresh sequence";
+}
+
+// The speed of the prompt was reported too high by the share that local layers had dropped.
+TEST_F(Generator, WhatLocalLayersHaveDroppedDoesNotCountAsKept) {
+    open(512);
+    GenerateOptions options;
+    options.max_tokens = 4;
+    options.ignore_eos = true;
+    std::vector<std::int32_t> prompt;
+    for (std::int32_t i = 0; i < 300; ++i) prompt.push_back(2 + i);
+    answer(prompt, greedy(), options);
+    prompt.resize(100);  // farther back than the window of 48
+    const Generation cut = answer(prompt, greedy(), options);
+    EXPECT_EQ(cut.reused_tokens, 0u) << "all of it is computed again";
+    EXPECT_EQ(cut.prompt_tokens, 100u);
+    renew_sequence();
+    EXPECT_EQ(answer(prompt, greedy(), options).ids, cut.ids);
+}
+
+TEST_F(Generator, TokensTakeNothingFromTheHeap) {
+    SamplerOptions sampling;
+    sampling.seed = 5;
+    sampling.repeat_penalty = 1.1f;
+    GenerateOptions options;
+    options.ignore_eos = true;
+    options.stops = {"no such text"};
+    const auto allocations = [&](std::size_t n_tokens) {
+        options.max_tokens = n_tokens;
+        Sampler s = sampler(sampling);
+        renew_sequence();
+        const std::size_t before = testing::allocation_count();
+        const auto got = generate(
+            *engine_, *sequence_, prompt_, s, options, [](std::string_view) { return true; },
+            [] { return false; });
+        const std::size_t after = testing::allocation_count();
+        EXPECT_TRUE(got && got->ids.size() == n_tokens);
+        return after - before;
+    };
+    allocations(120);  // buffers of the engine
+    const std::size_t few = allocations(20);
+    EXPECT_EQ(allocations(120), few);
 }
 
 TEST_F(Generator, PenaltiesSeeThePromptAndTheAnswer) {

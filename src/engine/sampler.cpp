@@ -11,9 +11,11 @@ namespace {
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr float kLargest = std::numeric_limits<float>::max();
 
-// Without top-k, top-p first looks at this many of the best tokens, then at eight times as many,
-// and so on: a model that is at all sure of itself has 95 % of its probability in the first 512.
+// Without top-k, top-p first looks at this many of the best tokens (typical-p: of the most
+// typical), then at eight times as many, and so on: a model that is at all sure of itself has 95 %
+// of its probability in the first 512.
 constexpr std::size_t kFirstNucleus = 512;
+constexpr std::size_t kWiden = 8;
 
 // Best first; equal logits by id, so that the order is total.
 constexpr auto kBetter = [](const auto& a, const auto& b) {
@@ -53,10 +55,9 @@ Status validate(const SamplerOptions& options, std::size_t n_vocab) {
         return fail(kBad, "presence penalty is {}, must be finite", options.presence_penalty);
     if (!std::isfinite(options.frequency_penalty))
         return fail(kBad, "frequency penalty is {}, must be finite", options.frequency_penalty);
-    constexpr std::size_t kMaxHistory = 1u << 20;
-    if (options.penalty_last_n > kMaxHistory)
+    if (options.penalty_last_n > kMaxPenaltyHistory)
         return fail(kBad, "penalties look back on {} tokens, at most {} are allowed",
-                    options.penalty_last_n, kMaxHistory);
+                    options.penalty_last_n, kMaxPenaltyHistory);
     for (const auto& [id, bias] : options.logit_bias) {
         if (id < 0 || static_cast<std::size_t>(id) >= n_vocab)
             return fail(kBad, "logit bias for token {}, the vocabulary has {} tokens", id, n_vocab);
@@ -207,7 +208,7 @@ void Sampler::keep_top_p_of_all() {
     double total = 0;
     for (const float x : logits_) total += std::exp(double{x} - double{best_});
     for (std::size_t k = std::min(kFirstNucleus, logits_.size());;
-         k = std::min(k * 8, logits_.size())) {
+         k = std::min(k * kWiden, logits_.size())) {
         select_best(k);
         const std::size_t count = top_p_count(total);
         if (count < candidates_.size() || k == logits_.size()) {
@@ -244,14 +245,22 @@ void Sampler::keep_typical() {
     const auto distance = [&](const Candidate& c) {
         return std::abs(-(double{c.logit} - double{best_} - log_total) - entropy);
     };
-    std::sort(candidates_.begin(), candidates_.end(), [&](const Candidate& a, const Candidate& b) {
+    const auto nearer = [&](const Candidate& a, const Candidate& b) {
         const double da = distance(a), db = distance(b);
         return da < db || (da == db && a.id < b.id);
-    });
+    };
     double sum = 0;
-    std::size_t count = 0;
-    while (count < candidates_.size() && sum <= double{options_.typical_p})
+    std::size_t count = 0, sorted = 0;
+    while (count < candidates_.size() && sum <= double{options_.typical_p}) {
+        if (count == sorted) {
+            const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+            sorted = std::min(std::max(kFirstNucleus, sorted * kWiden), candidates_.size());
+            const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+            std::nth_element(begin, end, candidates_.end(), nearer);
+            std::sort(begin, end, nearer);
+        }
         sum += std::exp(double{candidates_[count++].logit} - double{best_} - log_total);
+    }
     candidates_.resize(count);
     std::sort(candidates_.begin(), candidates_.end(), kBetter);
     best_ = candidates_.front().logit;

@@ -28,6 +28,8 @@ struct SamplerOptions {
     std::uint64_t seed = 0;
 };
 
+inline constexpr std::size_t kMaxPenaltyHistory = 1u << 20;  // of penalty_last_n
+
 /// Errors: invalid_argument, naming the option, its value and the range.
 Status validate(const SamplerOptions& options, std::size_t n_vocab);
 
