@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -39,6 +40,14 @@ T read_at(std::span<const std::byte> bytes, std::size_t offset) {
     return value;
 }
 
+// The double that JSON prints as `value` itself: 0.8, where widening gives 0.800000011920929.
+double shortest(float value) {
+    const std::string text = fmt::format("{}", value);
+    double wide = value;  // stays what it is for an infinity or a NaN
+    std::from_chars(text.data(), text.data() + text.size(), wide);
+    return wide;
+}
+
 // The first elements of an array. The reader has checked that they lie inside the file.
 Json array_values(const GgufArray& array, std::size_t limit) {
     Json values = Json::array();
@@ -56,7 +65,7 @@ Json array_values(const GgufArray& array, std::size_t limit) {
             case GgufType::int16: values.push_back(take(std::int16_t{})); break;
             case GgufType::uint32: values.push_back(take(std::uint32_t{})); break;
             case GgufType::int32: values.push_back(take(std::int32_t{})); break;
-            case GgufType::float32: values.push_back(take(float{})); break;
+            case GgufType::float32: values.push_back(shortest(take(float{}))); break;
             case GgufType::boolean: values.push_back(take(std::uint8_t{}) != 0); break;
             case GgufType::uint64: values.push_back(take(std::uint64_t{})); break;
             case GgufType::int64: values.push_back(take(std::int64_t{})); break;
@@ -84,13 +93,16 @@ Json json_value(const formats::GgufEntry& entry, std::size_t limit) {
         value["values"] = array_values(*array, limit);
         return value;
     }
+    const bool is_float = entry.type == GgufType::float32;
     return std::visit(
-        [](const auto& value) -> Json {
+        [is_float](const auto& value) -> Json {
             using T = std::decay_t<decltype(value)>;
             if constexpr (std::is_same_v<T, std::string_view>)
                 return std::string(value);
             else if constexpr (std::is_same_v<T, GgufArray>)
                 return nullptr;
+            else if constexpr (std::is_same_v<T, double>)
+                return is_float ? shortest(static_cast<float>(value)) : value;
             else
                 return value;
         },
@@ -120,6 +132,12 @@ std::uint64_t parameters(const formats::GgufTensor& tensor) {
     std::uint64_t n = 1;
     for (const std::uint64_t dim : tensor.dims) n *= dim;
     return n;
+}
+
+std::uint64_t file_bytes(const formats::Gguf& model) {
+    std::uint64_t bytes = 0;
+    for (const MappedFile& file : model.files()) bytes += file.bytes().size();
+    return bytes;
 }
 
 struct TypeShare {
@@ -195,6 +213,7 @@ private:
                                   {"bytes", share.bytes}};
         out["parameters"] = total;
         out["tensor_bytes"] = file.tensor_bytes();
+        out["file_bytes"] = file_bytes(file);
         return dump(out, 2) + "\n";
     }
 
@@ -225,12 +244,14 @@ private:
                              fmt::format("{:.2f}", static_cast<double>(share.bytes) * 8 / n)});
         }
         using enum Align;
-        return fmt::format("{}: GGUF v{}, {} tensors, {} parameters, {}\n\n{}\n{}\n{}", file.path(),
-                           file.version(), file.tensors().size(), total,
-                           human_bytes(static_cast<double>(file.tensor_bytes())),
-                           aligned_table(metadata, {left, left, left}, colour),
-                           aligned_table(tensors, {left, left, left, right}, colour),
-                           aligned_table(types, {left, right, right, right, right}, colour));
+        return fmt::format(
+            "{}: GGUF v{}, {} parameters in {} tensors; tensors {}, file {}\n\n{}\n{}\n{}",
+            file.path(), file.version(), total, file.tensors().size(),
+            human_bytes(static_cast<double>(file.tensor_bytes())),
+            human_bytes(static_cast<double>(file_bytes(file))),
+            aligned_table(metadata, {left, left, left}, colour),
+            aligned_table(tensors, {left, left, left, right}, colour),
+            aligned_table(types, {left, right, right, right, right}, colour));
     }
 
     std::string positional_, model_;
