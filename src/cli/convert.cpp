@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "base/progress.h"
 #include "base/thread_pool.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/stop_signals.h"
 #include "cli/terminal.h"
 #include "quant/convert.h"
 
@@ -30,9 +33,8 @@ public:
         app->add_option("--name", options_.name,
                         "Name of the model in the file; default: that of the folder")
             ->type_name("TEXT");
-        app->add_option("-t,--threads", options_.n_threads,
-                        "Threads; default: one for each CPU allowed")
-            ->type_name("N");
+        add_count(*app, "-t,--threads", options_.n_threads, 0, kMaxThreads,
+                  "Threads; default or 0: one for each CPU allowed");
         app->footer(
             "Examples:\n"
             "  unicorn convert ./gemma-3-1b-it gemma-3-1b-it-q8_0.gguf\n"
@@ -41,7 +43,16 @@ public:
 
     Result<int> run() override {
         options_.type = tensor::dtype_from_name(type_).value();
-        auto report = quant::convert_hf(folder_, out_, options_);
+        const StopSignals stop;  // an end of the program would leave the unfinished file
+        std::optional<Progress> progress;
+        auto report = quant::convert_hf(
+            folder_, out_, options_, [&](std::uint64_t done, std::uint64_t total) {
+                if (!progress) progress.emplace("convert", total, ProgressUnit::bytes);
+                progress->update(done);
+                return !StopSignals::requested();
+            });
+        progress.reset();
+        if (!report && report.error().code == ErrorCode::cancelled) return StopSignals::exit_code();
         if (!report) return forward(report);
         if (report->n_vision_skipped > 0)
             note("{} tensors of the vision tower are left out", report->n_vision_skipped);

@@ -8,6 +8,7 @@
 #include "base/thread_pool.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/stop_signals.h"
 #include "cli/terminal.h"
 #include "quant/synth.h"
 
@@ -28,7 +29,9 @@ public:
         app->add_option("SHAPE", shape_, "270m, 1b, 4b, 12b or 27b; left out with --config");
         app->add_option("OUT", out_, "The GGUF file to write");
         app->add_option("--type", type_,
-                        "Weight type of all matrices, such as q4_0 (the default), q8_0, bf16")
+                        "Weight type of the matrices, such as q4_0 (the default), q8_0, bf16;\n"
+                        "where that has fewer bits than q6_k, the embedding is q6_k (see\n"
+                        "--embedding)")
             ->type_name("T");
         app->add_option("--recipe", recipe_, "Weight types by role: mixed, q4_k_m, or any one type")
             ->type_name("NAME");
@@ -36,10 +39,9 @@ public:
                         "Weight type of the embedding instead of the recipe's")
             ->type_name("T");
         app->add_option("--config", config_, "Take the shape from this file")->type_name("FILE");
-        app->add_option("--seed", options_.seed, "Seed of the weights (default 1)")->type_name("N");
-        app->add_option("-t,--threads", options_.n_threads,
-                        "Threads; default: one for each CPU allowed")
-            ->type_name("N");
+        add_seed(*app, options_.seed, "Seed of the weights (default 1)");
+        add_count(*app, "-t,--threads", options_.n_threads, 0, kMaxThreads,
+                  "Threads; default or 0: one for each CPU allowed");
         app->footer(
             "Examples:\n"
             "  unicorn synth 1b gemma-1b-shape.gguf --type q4_0\n"
@@ -74,21 +76,24 @@ public:
                 return fail(ErrorCode::invalid_argument, "--embedding: '{}' is no weight type",
                             embedding_);
         }
-        if (app->count("--threads") == 0) options_.n_threads = available_cpus();
-        if (options_.n_threads == 0)
-            return fail(ErrorCode::invalid_argument, "--threads is 0, must be at least 1");
+        if (app->count("--threads") == 0 || options_.n_threads == 0)
+            options_.n_threads = available_cpus();
 
+        const StopSignals stop;  // an end of the program would leave the unfinished file
         std::optional<Progress> progress;
         auto report = quant::write_synthetic_model(
             options_, out_, [&](std::uint64_t done, std::uint64_t total) {
                 if (!progress) progress.emplace("write", total, ProgressUnit::bytes);
                 progress->update(done);
+                return !StopSignals::requested();
             });
         progress.reset();
+        if (!report && report.error().code == ErrorCode::cancelled) return StopSignals::exit_code();
         if (!report) return forward(report);
         for (const auto& fallback : report->fallbacks) {
-            note("{} matrices of {} columns are {}: {} does not fit", fallback.n_matrices,
-                 fallback.cols, tensor::name(fallback.used), tensor::name(fallback.wanted));
+            note("{} {}: {} columns do not fit {} blocks of {}", subject(fallback),
+                 tensor::name(fallback.used), fallback.cols, tensor::name(fallback.wanted),
+                 tensor::info(fallback.wanted).block_size);
         }
         std::string shares;
         for (const auto& share : report->shares)
@@ -100,6 +105,20 @@ public:
     }
 
 private:
+    // "the embedding is", "the embedding and 90 matrices are", "1 matrix is"
+    std::string subject(const quant::SynthReport::Fallback& fallback) const {
+        const tensor::DType embedding = options_.embedding.value_or(quant::wanted_type(
+            options_.recipe, quant::Role::embedding, 0, options_.shape.n_layers));
+        const bool with_embedding =
+            fallback.wanted == embedding && fallback.cols == options_.shape.dim;
+        const std::size_t others = fallback.n_matrices - (with_embedding ? 1 : 0);
+        std::string text = with_embedding ? "the embedding" : "";
+        if (others > 0)
+            text += fmt::format("{}{} {}", with_embedding ? " and " : "", others,
+                                others == 1 ? "matrix" : "matrices");
+        return text + (fallback.n_matrices == 1 ? " is" : " are");
+    }
+
     std::string shape_, out_, type_, recipe_, embedding_, config_;
     quant::SynthOptions options_;
 };

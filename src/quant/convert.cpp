@@ -8,7 +8,6 @@
 #include <optional>
 #include <set>
 
-#include "base/progress.h"
 #include "base/thread_pool.h"
 #include "formats/gemma3_keys.h"
 #include "formats/gguf_writer.h"
@@ -375,10 +374,12 @@ std::optional<std::uint64_t> encode_rows(ThreadPool& pool, const Job& job, std::
     return bad_row == kNone ? std::nullopt : std::optional(bad_row.load());
 }
 
+using OnProgress = std::function<bool(std::uint64_t, std::uint64_t)>;
+
 Status write_tensors(formats::GgufWriter& writer, const Safetensors& files,
-                     std::span<const Job> jobs, std::size_t n_threads) {
+                     std::span<const Job> jobs, std::size_t n_threads,
+                     const OnProgress& on_progress) {
     ThreadPool pool(n_threads);
-    Progress progress("convert", writer.tensor_bytes(), ProgressUnit::bytes);
     std::uint64_t done = 0;
     std::vector<std::byte> out;
     for (const Job& job : jobs) {
@@ -398,7 +399,8 @@ Status write_tensors(formats::GgufWriter& writer, const Safetensors& files,
             if (auto status = writer.write(out); !status) return status;
             file.drop(job.source->bytes.subspan(first * source_row_bytes, rows * source_row_bytes));
             done += out.size();
-            progress.update(done);
+            if (on_progress && !on_progress(done, writer.tensor_bytes()))
+                return fail(ErrorCode::cancelled, "cancelled");
         }
     }
     return {};
@@ -407,7 +409,7 @@ Status write_tensors(formats::GgufWriter& writer, const Safetensors& files,
 }  // namespace
 
 Result<ConvertReport> convert_hf(const std::string& folder, const std::string& out,
-                                 const ConvertOptions& options) {
+                                 const ConvertOptions& options, const OnProgress& on_progress) {
     if (!file_type(options.type)) {
         return fail(ErrorCode::invalid_argument,
                     "convert does not write {}, only f32, f16, bf16, q8_0 and q4_0",
@@ -440,7 +442,7 @@ Result<ConvertReport> convert_hf(const std::string& folder, const std::string& o
     report.tensor_bytes = writer.tensor_bytes();
     if (auto status = writer.begin(out); !status) return forward(status);
     const std::size_t n_threads = options.n_threads == 0 ? available_cpus() : options.n_threads;
-    if (auto status = write_tensors(writer, *files, planner.jobs, n_threads); !status)
+    if (auto status = write_tensors(writer, *files, planner.jobs, n_threads, on_progress); !status)
         return forward(status);
     if (auto status = writer.finish(); !status) return forward(status);
     return report;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -34,13 +35,16 @@ struct ConvertReport {
 /// Reads config.json, the vocabulary (formats/tokenizer_files.h) and the safetensors of `folder`
 /// and writes `out`. Norms are stored as 1 + weight in f32. The embedding gets as many rows as the
 /// vocabulary has pieces: checkpoints pad it with untrained rows, which must never be sampled.
+/// `on_progress` (may be empty) gets the bytes of tensor data written and their total, and returns
+/// whether to go on.
 /// Memory    under 150 MiB whatever the model's size: tensors go through in chunks of rows, and
 ///           what was read of the mapped files is dropped.
 /// Errors    not_found, io; invalid_file for a folder that contradicts itself (a missing tensor, a
 ///           shape that is not config.json's, weights that are not finite); unsupported for what
-///           Gemma 3 in GGUF cannot say; invalid_argument for another type. `out` then stays as it
-///           was.
-Result<ConvertReport> convert_hf(const std::string& folder, const std::string& out,
-                                 const ConvertOptions& options);
+///           Gemma 3 in GGUF cannot say; invalid_argument for another type; cancelled by
+///           `on_progress`. `out` then stays as it was.
+Result<ConvertReport> convert_hf(
+    const std::string& folder, const std::string& out, const ConvertOptions& options,
+    const std::function<bool(std::uint64_t done, std::uint64_t total)>& on_progress = {});
 
 }  // namespace unicorn::quant

@@ -214,6 +214,18 @@ TEST(ConvertTest, PiecesWithoutARowAreDroppedOnlyWhenNothingIsLost) {
         testing::HasSubstr("the vocabulary has 272 pieces, but the embedding only 271 rows"));
 }
 
+TEST(ConvertTest, CancellingLeavesTheOldFile) {
+    const TempFolder folder;
+    write_model(folder, TinyModel());
+    folder.write("out.gguf", "old");
+    auto report = convert_hf(folder.path(), folder.file("out.gguf"), {},
+                             [](std::uint64_t, std::uint64_t) { return false; });
+    ASSERT_FALSE(report);
+    EXPECT_EQ(report.error().code, ErrorCode::cancelled);
+    EXPECT_EQ(read_file(folder.file("out.gguf"), 100).value(), "old");
+    EXPECT_FALSE(std::filesystem::exists(folder.file("out.gguf.part")));
+}
+
 TEST(ConvertTest, WhatDoesNotFitIsAnErrorAndLeavesTheOldFile) {
     const TempFolder folder;
     const TinyModel model;

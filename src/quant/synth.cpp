@@ -422,7 +422,7 @@ Result<SynthShape> read_shape(const std::string& path) {
 
 Result<SynthReport> write_synthetic_model(
     const SynthOptions& options, const std::string& path,
-    const std::function<void(std::uint64_t, std::uint64_t)>& on_progress) {
+    const std::function<bool(std::uint64_t, std::uint64_t)>& on_progress) {
     UNICORN_CHECK(options.n_threads >= 1);
     if (auto status = check_shape(options.shape); !status) return forward(status);
     Layout layout = lay_out(options);
@@ -442,7 +442,8 @@ Result<SynthReport> write_synthetic_model(
             filler.fill(i, layout.tensors[i], [&](std::span<const std::byte> bytes) -> Status {
                 if (auto written = writer.write(bytes); !written) return written;
                 done += bytes.size();
-                if (on_progress) on_progress(done, layout.report.tensor_bytes);
+                if (on_progress && !on_progress(done, layout.report.tensor_bytes))
+                    return fail(ErrorCode::cancelled, "{}: cancelled", path);
                 return {};
             });
         if (!status) return forward(status);

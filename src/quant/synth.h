@@ -75,13 +75,14 @@ struct SynthReport {
 
 /// Writes `path`, a GGUF whose matrices are N(0, 1 / cols), so that activations keep a realistic
 /// scale, and whose norms are 1 + 0.1 N(0, 1). The bytes depend on everything in `options` but
-/// n_threads. `on_progress` (may be empty) gets the bytes of tensor data written and their total.
+/// n_threads. `on_progress` (may be empty) gets the bytes of tensor data written and their total;
+/// when it returns false, nothing is left of `path`.
 /// Cost      a matrix of more than 2^18 weights and four blocks a row is drawn from a pool of 2^20
 ///           quantised weights, in random runs of 64 to 128 or one block: as fast as the file takes
 ///           them. 140 MiB of memory.
-/// Errors    invalid_argument for a shape no Gemma 3 can have; io.
+/// Errors    invalid_argument for a shape no Gemma 3 can have; io; cancelled by `on_progress`.
 Result<SynthReport> write_synthetic_model(
     const SynthOptions& options, const std::string& path,
-    const std::function<void(std::uint64_t done, std::uint64_t total)>& on_progress = {});
+    const std::function<bool(std::uint64_t done, std::uint64_t total)>& on_progress = {});
 
 }  // namespace unicorn::quant

@@ -328,10 +328,21 @@ TEST(Synth, ReportsProgressToTheEnd) {
                                             EXPECT_GT(done, last);
                                             last = done;
                                             total = all;
+                                            return true;
                                         });
     ASSERT_TRUE(report.has_value());
     EXPECT_EQ(last, total);
     EXPECT_EQ(total, report->tensor_bytes);
+}
+
+TEST(Synth, LeavesNothingWhenCancelled) {
+    const TempFolder folder;
+    auto report = write_synthetic_model(tiny_options("q4_0"), folder.file("m"),
+                                        [](std::uint64_t, std::uint64_t) { return false; });
+    ASSERT_FALSE(report.has_value());
+    EXPECT_EQ(report.error().code, ErrorCode::cancelled);
+    EXPECT_FALSE(std::filesystem::exists(folder.file("m")));
+    EXPECT_FALSE(std::filesystem::exists(folder.file("m.part")));
 }
 
 TEST(Synth, RefusesShapesThatCannotBe) {
