@@ -93,11 +93,37 @@ CommandInfo describe(const CLI::App& app) {
     info.examples = app.get_footer();
     for (const CLI::Option* option : app.get_options())
         if (!option->get_group().empty()) info.options.push_back(describe_option(*option));
-    std::stable_partition(info.options.begin(), info.options.end(),
-                          [](const OptionInfo& option) { return option.positional(); });
+    if (app.get_parent() != nullptr) {
+        for (const CLI::Option* option : app.get_parent()->get_options()) {
+            if (option->get_group() != kGlobalGroup) continue;
+            OptionInfo global = describe_option(*option);
+            const bool known =
+                std::any_of(info.options.begin(), info.options.end(),
+                            [&](const OptionInfo& own) { return own.names == global.names; });
+            if (!known) info.options.push_back(std::move(global));
+        }
+    }
+    const auto rank = [](const OptionInfo& option) {
+        return option.positional() ? 0 : option.group == kGlobalGroup ? 2 : 1;
+    };
+    std::stable_sort(info.options.begin(), info.options.end(),
+                     [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
     for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
         if (!command->get_group().empty()) info.commands.push_back(describe(*command));
     return info;
+}
+
+std::vector<OptionGroup> grouped_options(const CommandInfo& command) {
+    std::vector<OptionGroup> groups;
+    for (const auto& option : command.options) {
+        const std::string heading = option.positional() ? "Arguments" : option.group;
+        auto group = std::find_if(groups.begin(), groups.end(), [&](const OptionGroup& known) {
+            return known.heading == heading;
+        });
+        if (group == groups.end()) group = groups.insert(group, {heading, {}});
+        group->options.push_back(option);
+    }
+    return groups;
 }
 
 std::string help_page(const CommandInfo& command) {
@@ -107,19 +133,9 @@ std::string help_page(const CommandInfo& command) {
         page += "\nCommands:\n";
         for (const auto& child : command.commands) append_entry(page, child.name, child.summary);
     }
-    // Positional arguments, then each group in the order of its first option; the unnamed one of
-    // CLI11 ("Options") comes first.
-    std::vector<std::string> groups;
-    for (const auto& option : command.options) {
-        const std::string group = option.positional() ? "Arguments" : option.group;
-        if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
-    }
-    for (const auto& group : groups) {
-        page += "\n" + group + ":\n";
-        for (const auto& option : command.options) {
-            if ((option.positional() ? "Arguments" : option.group) != group) continue;
-            append_entry(page, option.syntax(), option.text);
-        }
+    for (const auto& group : grouped_options(command)) {
+        page += "\n" + group.heading + ":\n";
+        for (const auto& option : group.options) append_entry(page, option.syntax(), option.text);
     }
     if (!command.examples.empty()) page += "\n" + command.examples + "\n";
     return page;

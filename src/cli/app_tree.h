@@ -8,6 +8,9 @@
 
 namespace unicorn::cli {
 
+/// The group of the options that every command takes: help, version and what main() acts upon.
+inline constexpr const char* kGlobalGroup = "Global";
+
 struct OptionInfo {
     std::vector<std::string> names;  // "-m", "--model"; empty for a positional argument
     std::string value;  // "FILE", "auto|cpu"; of a positional its name; empty for a flag
@@ -29,14 +32,24 @@ struct CommandInfo {
     std::string summary;              // one line
     std::string details;              // paragraphs, empty lines between them
     std::string examples;             // the footer
-    std::vector<OptionInfo> options;  // positional ones first
+    std::vector<OptionInfo> options;  // positional ones first, those of kGlobalGroup last
     std::vector<CommandInfo> commands;
 
     /// "unicorn run [OPTIONS] [PROMPT...]"
     std::string usage() const;
 };
 
-/// Leaves out whatever is in the empty group: that is how CLI11 hides things.
+/// Options under one heading of a page.
+struct OptionGroup {
+    std::string heading;
+    std::vector<OptionInfo> options;
+};
+
+/// The positional arguments ("Arguments"), then each group in the order of its first option.
+std::vector<OptionGroup> grouped_options(const CommandInfo& command);
+
+/// A command gets its parent's options of kGlobalGroup, too. Leaves out whatever is in the empty
+/// group: that is how CLI11 hides things.
 CommandInfo describe(const CLI::App& app);
 
 /// The page that --help prints.

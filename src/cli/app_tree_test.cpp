@@ -29,7 +29,7 @@ TEST(AppTree, HasTheCommandsOfTheDesign) {
     std::vector<std::string> names;
     for (const auto& command : program().commands) names.push_back(command.name);
     EXPECT_THAT(names, ::testing::ElementsAre("run", "chat", "inspect", "tokenize", "logits",
-                                              "bench", "synth", "convert", "completions"));
+                                              "bench", "synth", "convert", "completions", "help"));
 }
 
 TEST(AppTree, EverythingIsExplained) {
@@ -44,6 +44,20 @@ TEST(AppTree, EverythingIsExplained) {
     }
 }
 
+TEST(AppTree, EveryCommandHasTheGlobalOptions) {
+    const CommandInfo all = program();
+    ASSERT_THAT(grouped_options(all), ::testing::SizeIs(1));
+    for (const auto& command : all.commands) {
+        SCOPED_TRACE(command.name);
+        const OptionGroup last = grouped_options(command).back();
+        EXPECT_EQ(last.heading, kGlobalGroup);
+        std::set<std::string> names;
+        for (const auto& option : last.options)
+            names.insert(option.names.begin(), option.names.end());
+        EXPECT_THAT(names, ::testing::ElementsAre("--help", "--quiet", "--version", "-h"));
+    }
+}
+
 TEST(AppTree, HelpAndManPagesShowEveryOption) {
     const CommandInfo all = program();
     std::vector<CommandInfo> pages = all.commands;
@@ -52,6 +66,10 @@ TEST(AppTree, HelpAndManPagesShowEveryOption) {
         SCOPED_TRACE(command.name);
         const std::string help = help_page(command);
         const std::string man = without_backslashes(man_page(all, command, "1"));
+        for (const auto& group : grouped_options(command)) {
+            EXPECT_THAT(help, HasSubstr("\n" + group.heading + ":\n"));
+            EXPECT_THAT(man, HasSubstr("\n.SS " + group.heading + "\n"));
+        }
         for (const auto& option : command.options) {
             EXPECT_THAT(help, HasSubstr(option.syntax()));
             EXPECT_THAT(help, HasSubstr(option.text.substr(0, option.text.find('\n'))));
@@ -116,6 +134,24 @@ TEST(AppTree, ExamplesUseOptionsThatExist) {
              ++it)
             EXPECT_TRUE(known.contains((*it)[1])) << command.name << ": " << (*it)[1];
     }
+}
+
+TEST(AppTree, AHiddenCommandHasItsOwnExamples) {
+    static const Program instance;
+    const CommandInfo hidden = describe(*instance.app().get_subcommand("man-pages"));
+    EXPECT_THAT(hidden.examples, HasSubstr("  unicorn man-pages "));
+    EXPECT_THAT(hidden.examples, ::testing::Not(HasSubstr("unicorn run")));
+}
+
+TEST(AppTree, AMistypedCommandIsGuessedWhenItIsClose) {
+    const Program instance;
+    const std::string end = "' is not a command (see unicorn --help)";
+    EXPECT_EQ(instance.not_a_command("rum"), "'rum" + end + "; did you mean run?");
+    EXPECT_EQ(instance.not_a_command("caht"), "'caht" + end + "; did you mean chat?");
+    EXPECT_EQ(instance.not_a_command("benchmark"), "'benchmark" + end);
+    EXPECT_EQ(instance.not_a_command("tokenise"), "'tokenise" + end + "; did you mean tokenize?");
+    EXPECT_EQ(instance.not_a_command("Tell me"), "'Tell me" + end);
+    EXPECT_EQ(instance.not_a_command(""), "'" + end);
 }
 
 TEST(AppTree, LinesFitATerminal) {

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "cli/app_tree.h"
 
 namespace unicorn::cli {
@@ -18,18 +16,6 @@ Values values_of(const OptionInfo& option) {
         return Values::files;
     if (option.value == "DIR") return Values::folders;
     return Values::anything;
-}
-
-// The command's options, and those of the program that it has not got itself (--help).
-std::vector<OptionInfo> options_in(const CommandInfo& program, const CommandInfo& command) {
-    std::vector<OptionInfo> all = command.options;
-    for (const auto& option : program.options) {
-        const bool known =
-            std::any_of(command.options.begin(), command.options.end(),
-                        [&](const OptionInfo& own) { return own.names == option.names; });
-        if (!known) all.push_back(option);
-    }
-    return all;
 }
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -112,7 +98,7 @@ std::string bash_completion(const CommandInfo& program) {
             "        -*) COMPREPLY=($(compgen -W '{}' -- \"$word\")) ;;\n"
             "        *) {} ;;\n"
             "      esac ;;\n",
-            command.name, previous, option_words(options_in(program, command)), positional);
+            command.name, previous, option_words(command.options), positional);
     }
     return fmt::format(
         "# bash completion for unicorn; written by 'unicorn completions bash'\n"
@@ -156,7 +142,7 @@ std::string zsh_completion(const CommandInfo& program) {
     for (const auto& command : program.commands) {
         commands += fmt::format("    '{}:{}'\n", command.name, zsh_text(command.summary));
         cases += fmt::format("      {})\n        _arguments -s \\\n{}          && return 0 ;;\n",
-                             command.name, specs(options_in(program, command)));
+                             command.name, specs(command.options));
     }
     return fmt::format(
         "#compdef unicorn\n"
@@ -190,7 +176,7 @@ std::string fish_completion(const CommandInfo& program) {
         out += fmt::format("complete -c unicorn{}{}{} -d '{}'\n", condition, names,
                            fish_arguments(option), single_quoted(first_line(option.text)));
     };
-    for (const auto& option : program.options) line("", option);
+    for (const auto& option : program.options) line(" -n __fish_use_subcommand", option);
     for (const auto& command : program.commands) {
         out += fmt::format("complete -c unicorn -n __fish_use_subcommand -a {} -d '{}'\n",
                            command.name, single_quoted(command.summary));

@@ -43,9 +43,16 @@ private:
 class ManPagesCommand : public Command {
 public:
     explicit ManPagesCommand(CLI::App& parent) {
-        app = parent.add_subcommand("man-pages", "Write the man pages into a folder");
+        app = parent.add_subcommand("man-pages",
+                                    "Write the man pages into a folder\n\n"
+                                    "One page for the program and one for each command, made from "
+                                    "the same table as --help.\n"
+                                    "For packagers: 'cmake --install' does this by itself.");
         app->group("");  // hidden: for packagers
         app->add_option("DIR", folder_, "The folder; it is made when it is not there")->required();
+        app->footer(
+            "Examples:\n"
+            "  unicorn man-pages ~/.local/share/man/man1");
     }
 
     Result<int> run() override {

@@ -80,7 +80,10 @@ std::string man_page(const CommandInfo& program, const CommandInfo& command,
     }
     if (!command.options.empty()) {
         page += ".SH OPTIONS\n";
-        for (const auto& option : command.options) page += option_entry(option);
+        for (const auto& group : grouped_options(command)) {
+            page += ".SS " + troff(group.heading) + "\n";
+            for (const auto& option : group.options) page += option_entry(option);
+        }
     }
     if (!command.examples.empty()) {
         const std::string heading = "Examples:\n";

@@ -3,6 +3,7 @@
 
 #include <CLI/App.hpp>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cli/command.h"
@@ -15,6 +16,8 @@ public:
     /// Parses, runs the command, reports errors; the exit code.
     int run(int argc, char** argv);
     const CLI::App& app() const { return app_; }
+    /// What is wrong with `word` as a command, and which one may have been meant.
+    std::string not_a_command(const std::string& word) const;
 
 private:
     CLI::App app_;
