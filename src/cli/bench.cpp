@@ -18,6 +18,8 @@
 namespace unicorn::cli {
 namespace {
 
+constexpr std::size_t kMaxRepetitions = 100'000;
+
 struct Test {
     bool prompt = false;  // else generation
     std::size_t tokens = 0;
@@ -52,8 +54,8 @@ public:
             ->type_name("N,...");
         app->add_option("-d,--depth", depths_, "Tokens in the context before each test (default 0)")
             ->type_name("N,...");
-        app->add_option("-r,--repetitions", repetitions_, "Repetitions of each test (default 5)")
-            ->type_name("N");
+        add_count(*app, "-r,--repetitions", repetitions_, 1, kMaxRepetitions,
+                  "Repetitions of each test (default 5)");
         add_model_option(*app, model_);
         add_choice(*app, "--format", format_, "table|json|csv|md",
                    "How to print the results (default table)");
@@ -73,8 +75,6 @@ public:
         if (json_ && app->count("--format") > 0 && format_ != "json")
             return fail(ErrorCode::invalid_argument, "--json and --format {} exclude each other",
                         format_);
-        if (repetitions_ == 0)
-            return fail(ErrorCode::invalid_argument, "--repetitions is 0, must be at least 1");
         auto tests = plan();
         if (!tests) return forward(tests);
         for (const Test& test : *tests)
@@ -150,15 +150,16 @@ private:
         return tests;
     }
 
-    // Decoding reads weights and cache for every token, a prompt once for every chunk.
+    // Decoding reads weights and cache for every token, a prompt once for every chunk; but the head
+    // only once, for the last token's logits.
     static double bytes_per_token(const engine::Engine& engine, const Test& test) {
         if (!test.prompt)
             return static_cast<double>(engine.read_bytes_per_token(test.depth + test.tokens / 2));
         const std::size_t chunk = engine.options().chunk_tokens;
-        double bytes = 0;
+        std::uint64_t bytes = engine.head_bytes();
         for (std::size_t begin = 0; begin < test.tokens; begin += chunk)
-            bytes += static_cast<double>(engine.read_bytes_per_token(test.depth + begin));
-        return bytes / static_cast<double>(test.tokens);
+            bytes += engine.read_bytes_per_token(test.depth + begin) - engine.head_bytes();
+        return static_cast<double>(bytes) / static_cast<double>(test.tokens);
     }
 
     // Seconds of one repetition. Tokens are pseudo-random: what they are does not change the work.
@@ -203,7 +204,8 @@ private:
     // Adds the last repetition's steps to the row.
     void add_steps(BenchRow& row, double seconds) const {
         if (row.step_seconds.empty())
-            for (const auto& [step, unused] : steps_after_) row.step_seconds.emplace_back(step, 0.0);
+            for (const auto& [step, unused] : steps_after_)
+                row.step_seconds.emplace_back(step, 0.0);
         for (std::size_t i = 0; i < steps_after_.size(); ++i)
             row.step_seconds[i].second += steps_after_[i].second - steps_before_[i].second;
         row.seconds += seconds;

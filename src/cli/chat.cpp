@@ -47,10 +47,9 @@ public:
                                         "standard input is not a terminal, its lines are the "
                                         "user's messages and no prompt is shown.");
         add_model_option(*app, model_);
-        app->add_option("-n,--tokens", generate_.max_tokens,
-                        "Tokens in an answer at most; default: until the model\nstops or the "
-                        "context is full")
-            ->type_name("N");
+        add_count(*app, "-n,--tokens", generate_.max_tokens, 1, kMaxTokens,
+                  "Tokens in an answer at most, 1 or more; default:\nuntil the model stops or the "
+                  "context is full");
         app->add_option("--system", conversation_.system, "System prompt")->type_name("TEXT");
         app->add_option("--load", load_, "Go on with a conversation saved by /save")
             ->type_name("FILE");
@@ -87,7 +86,8 @@ public:
         if (!sequence) return forward(sequence);
         sequence_ = std::move(*sequence);
 
-        const InterruptScope interrupt;
+        // However often Ctrl-C is pressed: a conversation is not to be lost.
+        const InterruptScope interrupt(SecondInterrupt::does_nothing);
         LineEditor editor(default_history_path());
         if (editor.interactive())
             note("{}. /help lists the commands, /quit leaves.", engine_->device_name());
@@ -100,18 +100,22 @@ public:
                 fmt::print(stderr, "\n");
                 continue;
             }
-            if (event == LineEditor::Event::end) break;
+            const bool at_end = event == LineEditor::Event::end;
+            if (at_end && message.empty()) break;
             if (line.ends_with('\\')) {
                 line.back() = '\n';
                 message += line;
                 continue;
             }
             message += line;
+            // The input ended where a line was to go on.
+            if (at_end) message.erase(message.find_last_not_of('\n') + 1);
             const std::string text = trimmed(message);
             message.clear();
             if (text.empty()) continue;
             if (text.starts_with('/') && !text.starts_with("//")) {
                 if (!command(text)) return kSuccess;
+                InterruptScope::reset();  // the next line is not what Ctrl-C was meant for
             } else if (auto s = answer(text.starts_with("//") ? text.substr(1) : text); !s) {
                 return forward(s);
             }
@@ -136,13 +140,18 @@ private:
         conversation_.turns.push_back({"user", text});
         auto ids = chat_prompt(*engine_, conversation_.messages());
         if (!ids) return give_up_turn(ids.error());
+        PromptProgress progress(*sequence_, ids->size());
         Status written;
         const auto show = [&](std::string_view piece) {
+            progress.clear();
             written = write_out(piece);
             return written.has_value();
         };
-        auto result = engine::generate(*engine_, *sequence_, *ids, *sampler_, generate_, show,
-                                       InterruptScope::requested);
+        auto result = engine::generate(*engine_, *sequence_, *ids, *sampler_, generate_, show, [&] {
+            progress.update();
+            return InterruptScope::requested();
+        });
+        progress.clear();
         if (!result) return give_up_turn(result.error());
         if (!written) return written;
         if (!result->text.empty() || result->finish != engine::FinishReason::cancelled)
@@ -161,6 +170,7 @@ private:
     }
 
     Status give_up_turn(const Error& error) {
+        InterruptScope::reset();
         conversation_.turns.pop_back();
         if (error.code == ErrorCode::out_of_memory) {
             say(context_full());

@@ -25,7 +25,7 @@ int read_character(EditLine*, wchar_t* character) {
     std::mbstate_t state{};
     for (;;) {
         char byte = 0;
-        const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
+        const ssize_t n = read_or_interrupt(&byte, 1);
         if (n == 0) return 0;
         if (n < 0) {
             if (errno == EINTR && !InterruptScope::requested()) continue;
@@ -142,7 +142,7 @@ LineEditor::Event LineEditor::State::read_plain(std::string& line) {
             return line.empty() ? Event::end : Event::line;
         }
         char bytes[4096];
-        const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+        const ssize_t n = read_or_interrupt(bytes, sizeof bytes);
         if (n > 0) {
             buffer.append(bytes, static_cast<std::size_t>(n));
         } else if (n < 0 && errno == EINTR) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/prompt.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
 
@@ -26,6 +28,15 @@ struct Ranked {
     float logit;
 };
 
+// The place of the first NaN or infinity.
+std::optional<std::size_t> first_not_finite(std::span<const float> logits) {
+    const auto at = std::find_if(logits.begin(), logits.end(),
+                                 [](float logit) { return !std::isfinite(logit); });
+    if (at == logits.end()) return std::nullopt;
+    return static_cast<std::size_t>(at - logits.begin());
+}
+
+// The `count` best of finite logits, best first.
 std::vector<Ranked> best(std::span<const float> logits, std::size_t count) {
     std::vector<std::int32_t> ids(logits.size());
     std::iota(ids.begin(), ids.end(), 0);
@@ -61,7 +72,8 @@ public:
             ->type_name("IDS")
             ->required();
         add_model_option(*app, model_);
-        app->add_option("--top", top_, "How many of the best to show (default 10)")->type_name("K");
+        add_count(*app, "--top", top_, 1, kMaxTokens, "How many of the best to show (default 10)")
+            ->type_name("K");
         app->add_flag("--json", json_,
                       "Print {\"n_vocab\": V, \"top\": [{\"id\", \"logit\"}...]};\nwith --all also "
                       "\"positions\"");
@@ -103,8 +115,17 @@ public:
         std::string text;
         Json positions = Json::array(), last;
         Status written;
+        PromptProgress progress(*sequence, ids.size());
         const auto take = [&](std::size_t, std::size_t position, std::span<const float> logits) {
-            if (file && written) written = file->write(std::as_bytes(logits));
+            if (!written) return;
+            if (const auto at = first_not_finite(logits)) {
+                written = fail(ErrorCode::invalid_file,
+                               "{}: the model's output at position {} is not finite: logit {} of "
+                               "token {}",
+                               (*engine)->file().path(), position, logits[*at], *at);
+                return;
+            }
+            if (file) written = file->write(std::as_bytes(logits));
             const auto ranked = best(logits, top_);
             if (json_) {
                 last = as_json(ranked);
@@ -116,10 +137,14 @@ public:
         const engine::Input input{&*sequence, ids,
                                   all_ ? engine::Logits::all : engine::Logits::last};
         const InterruptScope interrupt;
-        auto status = (*engine)->evaluate({&input, 1}, take, InterruptScope::requested);
+        auto status = (*engine)->evaluate({&input, 1}, take, [&] {
+            progress.update();
+            return !written || InterruptScope::requested();
+        });
+        progress.clear();
+        if (!written) return forward(written);
         if (!status && status.error().code == ErrorCode::cancelled) return kInterrupted;
         if (!status) return forward(status);
-        if (!written) return forward(written);
         if (file) {
             if (auto s = file->commit(); !s) return forward(s);
         }

@@ -30,6 +30,19 @@ void add_model_option(CLI::App& app, std::string& path) {
         ->type_name("FILE");
 }
 
+std::function<std::string(const std::string&)> count_check(std::uint64_t low, std::uint64_t high) {
+    return [low, high](const std::string& given) -> std::string {
+        std::uint64_t number = 0;
+        if (parse_number(given, number) && number >= low && number <= high) return {};
+        return fmt::format("'{}' is not a whole number from {} to {}", given, low, high);
+    };
+}
+
+CLI::Option* add_count(CLI::App& app, const std::string& name, std::size_t& value, std::size_t low,
+                       std::size_t high, const std::string& text) {
+    return app.add_option(name, value, text)->type_name("N")->check(count_check(low, high));
+}
+
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::string& choices, const std::string& text) {
     const auto check = [choices](const std::string& given) -> std::string {
@@ -45,15 +58,13 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& val
 }
 
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
-    app.add_option("-t,--threads", options.threads,
-                   "CPU threads; default: one for each CPU allowed")
-        ->type_name("N")
+    add_count(app, "-t,--threads", options.threads, 1, kMaxThreads,
+              "CPU threads; default: one for each CPU allowed")
         ->group(kEngineGroup);
     if (with_context) {
-        app.add_option("-c,--ctx", options.context,
-                       "Tokens that prompt and answer may take together;\ndefault: what the model "
-                       "allows, at most 4096")
-            ->type_name("N")
+        add_count(app, "-c,--ctx", options.context, 1, kMaxTokens,
+                  "Tokens that prompt and answer may take together;\ndefault: what the model "
+                  "allows, at most 4096")
             ->group(kEngineGroup);
     }
     add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
@@ -66,13 +77,14 @@ void SamplingOptions::add_to(CLI::App& app) {
     const auto option = [&](const char* name, auto& value, const std::string& text) {
         app.add_option(name, value, text)->type_name("X")->group(kSamplingGroup);
     };
-    const auto count = [&](const char* name, auto& value, const std::string& text) {
-        app.add_option(name, value, text)->type_name("N")->group(kSamplingGroup);
+    const auto count = [&](const char* name, std::size_t& value, std::size_t high,
+                           const std::string& text) {
+        add_count(app, name, value, 0, high, text)->group(kSamplingGroup);
     };
     option("--temp", values.temperature,
            fmt::format("Temperature; 0 always takes the most likely token (default {})",
                        d.temperature));
-    count("--top-k", values.top_k,
+    count("--top-k", values.top_k, kMaxTokens,
           fmt::format("Keep the N most likely tokens; 0: all (default {})", d.top_k));
     option("--typical", values.typical_p,
            fmt::format("Keep the X most typical of the probability; 1: off (default {})",
@@ -90,14 +102,13 @@ void SamplingOptions::add_to(CLI::App& app) {
     option(
         "--frequency-penalty", values.frequency_penalty,
         fmt::format("The same, for each time that they occur (default {})", d.frequency_penalty));
-    count("--repeat-last-n", values.penalty_last_n,
+    count("--repeat-last-n", values.penalty_last_n, engine::kMaxPenaltyHistory,
           fmt::format("Tokens that penalties look back on (default {})", d.penalty_last_n));
     app.add_option("--logit-bias", logit_bias,
                    "Add X to the logit of token ID; -inf bans it; repeatable")
         ->type_name("ID=X")
         ->group(kSamplingGroup);
-    app.add_option("--seed", seed, "Makes a run repeatable; default: a new one each time")
-        ->type_name("N")
+    add_seed(app, seed, "Makes a run repeatable; default: a new one each time")
         ->group(kSamplingGroup);
 }
 

@@ -3,6 +3,8 @@
 
 #include <CLI/App.hpp>
 #include <cstdint>
+#include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,10 +41,30 @@ private:
     CLI::App* app_ = nullptr;  // knows which options were given
 };
 
+/// More threads than any machine has, and few enough to start them; more tokens than any context.
+inline constexpr std::size_t kMaxThreads = 1024;
+inline constexpr std::size_t kMaxTokens = std::numeric_limits<std::int32_t>::max();
+
+/// For CLI::Option::check(): what is wrong with a text that should be a whole number from `low` to
+/// `high`; nothing, when it is one.
+std::function<std::string(const std::string&)> count_check(std::uint64_t low, std::uint64_t high);
+
 /// An option whose value must be one of `choices` ("auto|cpu"), which also is what help and
 /// completions show.
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::string& choices, const std::string& text);
+
+/// An option whose value is a whole number from `low` to `high`, which help shows as N.
+CLI::Option* add_count(CLI::App& app, const std::string& name, std::size_t& value, std::size_t low,
+                       std::size_t high, const std::string& text);
+
+/// A seed: any number of 64 bits, and nothing negative.
+template <typename Seed>
+CLI::Option* add_seed(CLI::App& app, Seed& value, const std::string& text) {
+    return app.add_option("--seed", value, text)
+        ->type_name("N")
+        ->check(count_check(0, std::numeric_limits<std::uint64_t>::max()));
+}
 
 /// "512,1024" as numbers. Errors: invalid_argument, naming `what`.
 Result<std::vector<std::int64_t>> parse_list(std::string_view text, std::string_view what);

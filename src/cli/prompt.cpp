@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "base/progress.h"
-
 namespace unicorn::cli {
 
 std::vector<std::int32_t> raw_prompt(const engine::Engine& engine, std::string_view text,
@@ -27,6 +25,22 @@ Result<std::vector<std::int32_t>> chat_prompt(const engine::Engine& engine,
     auto chat_template = need_chat_template(engine);
     if (!chat_template) return forward(chat_template);
     return (*chat_template)->encode(engine.tokenizer(), messages, true);
+}
+
+void PromptProgress::update() {
+    if (done_) return;
+    const std::size_t n = sequence_->n_computed();
+    if (n >= n_tokens_) return clear();
+    if (!progress_) {
+        first_ = n;
+        progress_.emplace("prompt", n_tokens_ - n, ProgressUnit::items);
+    }
+    progress_->update(n - first_);
+}
+
+void PromptProgress::clear() {
+    progress_.reset();
+    done_ = true;
 }
 
 std::string stats_text(const engine::Engine& engine, const engine::Generation& g,

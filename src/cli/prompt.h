@@ -2,10 +2,12 @@
 // From what the user typed to the ids that the model reads, and what is told about the answer.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/progress.h"
 #include "base/result.h"
 #include "engine/engine.h"
 #include "engine/generator.h"
@@ -25,6 +27,26 @@ Result<const text::ChatTemplate*> need_chat_template(const engine::Engine& engin
 /// ChatTemplate::encode().
 Result<std::vector<std::int32_t>> chat_prompt(const engine::Engine& engine,
                                               const std::vector<text::Message>& messages);
+
+/// How far a prompt of `n_tokens` is, on stderr: a Progress of the rows to be computed. `sequence`
+/// must outlive it.
+class PromptProgress {
+public:
+    PromptProgress(const engine::Sequence& sequence, std::size_t n_tokens)
+        : sequence_(&sequence), n_tokens_(n_tokens) {}
+
+    /// Before each chunk, and as often as one likes after the last.
+    void update();
+    /// Takes the line away for good, because text is to appear.
+    void clear();
+
+private:
+    const engine::Sequence* sequence_;
+    std::size_t n_tokens_;
+    std::size_t first_ = 0;  // rows that were there before
+    bool done_ = false;
+    std::optional<Progress> progress_;
+};
 
 /// The lines of --stats and /stats: prompt and answer with their speeds, memory, device.
 std::string stats_text(const engine::Engine& engine, const engine::Generation& generation,

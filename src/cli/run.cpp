@@ -33,10 +33,9 @@ public:
         app->add_option("PROMPT", words_, "The prompt; - reads standard input");
         app->add_option("-p,--prompt", prompt_, "The same, as an option")->type_name("TEXT");
         add_model_option(*app, model_);
-        app->add_option("-n,--tokens", generate_.max_tokens,
-                        "Tokens in the answer at most; default: until the model\nstops or the "
-                        "context is full")
-            ->type_name("N");
+        add_count(*app, "-n,--tokens", generate_.max_tokens, 1, kMaxTokens,
+                  "Tokens in the answer at most, 1 or more; default:\nuntil the model stops or the "
+                  "context is full");
         app->add_option("--system", system_, "System prompt, for models with a chat template")
             ->type_name("TEXT");
         app->add_flag("--chat", chat_, "Use the chat template");
@@ -82,6 +81,7 @@ public:
             prompt = std::move(*read);
             if (prompt.ends_with('\n')) prompt.pop_back();
         }
+        if (prompt.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
 
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
@@ -95,13 +95,18 @@ public:
         if (!sequence) return forward(sequence);
 
         const InterruptScope interrupt;
+        PromptProgress progress(*sequence, ids->size());
         Status written;
         const auto show = [&](std::string_view text) {
+            progress.clear();
             if (!json_) written = write_out(text);
             return written.has_value();
         };
-        auto answer = engine::generate(**engine, *sequence, *ids, *sampler, generate_, show,
-                                       InterruptScope::requested);
+        auto answer = engine::generate(**engine, *sequence, *ids, *sampler, generate_, show, [&] {
+            progress.update();
+            return InterruptScope::requested();
+        });
+        progress.clear();
         if (!answer) return forward(answer);
         if (!written) return forward(written);
         if (auto status = write_out(ending(*answer)); !status) return forward(status);
@@ -129,11 +134,7 @@ private:
         if (!chat && !system_.empty())
             return fail(ErrorCode::unsupported, "{}: --system needs a model with a chat template",
                         engine.file().path());
-        if (!chat) {
-            auto ids = raw_prompt(engine, prompt, special_);
-            if (ids.empty()) return fail(ErrorCode::invalid_argument, "the prompt is empty");
-            return ids;
-        }
+        if (!chat) return raw_prompt(engine, prompt, special_);
         std::vector<text::Message> messages;
         if (!system_.empty()) messages.push_back({"system", system_});
         messages.push_back({"user", prompt});

@@ -1,6 +1,7 @@
 #include "cli/terminal.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -17,11 +18,12 @@ namespace {
 
 std::atomic<bool> g_quiet{false};
 std::atomic<bool> g_interrupted{false};
+std::atomic<bool> g_second_ends{true};
 static_assert(std::atomic<bool>::is_always_lock_free, "set in a signal handler");
 struct sigaction g_previous_action {};
 
 void on_interrupt(int) {
-    if (g_interrupted.exchange(true)) {
+    if (g_interrupted.exchange(true) && g_second_ends) {
         // Nobody has looked at the first one: stop politely no longer.
         constexpr char kReset[] = "\n";
         [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kReset, sizeof kReset - 1);
@@ -83,8 +85,9 @@ bool colour_wanted(int fd) {
            std::strcmp(term, "dumb") != 0;
 }
 
-InterruptScope::InterruptScope() {
+InterruptScope::InterruptScope(SecondInterrupt second) {
     g_interrupted = false;
+    g_second_ends = second == SecondInterrupt::ends_program;
     struct sigaction action {};
     action.sa_handler = on_interrupt;  // no SA_RESTART: a read that waits for a line returns
     ::sigemptyset(&action.sa_mask);
@@ -96,6 +99,29 @@ InterruptScope::~InterruptScope() { ::sigaction(SIGINT, &g_previous_action, null
 bool InterruptScope::requested() { return g_interrupted; }
 
 void InterruptScope::reset() { g_interrupted = false; }
+
+ssize_t read_or_interrupt(char* buffer, std::size_t size) {
+    // SIGINT is let in only while ppoll() waits: between the question and the wait it would be
+    // lost.
+    sigset_t interrupt, before;
+    ::sigemptyset(&interrupt);
+    ::sigaddset(&interrupt, SIGINT);
+    ::sigprocmask(SIG_BLOCK, &interrupt, &before);
+    pollfd input{STDIN_FILENO, POLLIN, 0};
+    int ready = -1;
+    if (InterruptScope::requested()) {
+        errno = EINTR;
+    } else {
+        ready = ::ppoll(&input, 1, nullptr, &before);
+    }
+    const int error = ready < 0 ? errno : EINTR;
+    ::sigprocmask(SIG_SETMASK, &before, nullptr);
+    if (ready < 0 || InterruptScope::requested()) {  // before what was typed after it
+        errno = error;
+        return -1;
+    }
+    return ::read(STDIN_FILENO, buffer, size);
+}
 
 Result<std::string> read_standard_input(std::size_t max_bytes) {
     std::string text;

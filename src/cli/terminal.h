@@ -2,6 +2,7 @@
 // Standard output and standard error: answers go to the one, everything else to the other.
 
 #include <fmt/format.h>
+#include <sys/types.h>
 
 #include <string_view>
 
@@ -35,11 +36,13 @@ bool is_terminal(int fd);
 /// Whether escape sequences are welcome: a terminal that has them, and no NO_COLOR.
 bool colour_wanted(int fd);
 
+enum class SecondInterrupt { ends_program, does_nothing };
+
 /// What Ctrl-C asks for, while one of these exists: requested() becomes true instead of the end
-/// of the program. A second Ctrl-C before reset() ends it after all.
+/// of the program. A second Ctrl-C before reset() ends it after all, or does nothing more.
 class InterruptScope {
 public:
-    InterruptScope();
+    explicit InterruptScope(SecondInterrupt second = SecondInterrupt::ends_program);
     ~InterruptScope();
     InterruptScope(const InterruptScope&) = delete;
     InterruptScope& operator=(const InterruptScope&) = delete;
@@ -47,6 +50,10 @@ public:
     static bool requested();
     static void reset();
 };
+
+/// As ::read() from standard input; fails with EINTR when Ctrl-C is requested() already, too, so
+/// that one which comes just before the wait does not go unseen until the next key.
+ssize_t read_or_interrupt(char* buffer, std::size_t size);
 
 /// All of standard input. Errors: io; invalid_argument when it passes `max_bytes`.
 Result<std::string> read_standard_input(std::size_t max_bytes);

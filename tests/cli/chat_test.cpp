@@ -86,6 +86,13 @@ TEST_F(Chat, ALineMayGoOnInTheNext) {
     EXPECT_EQ(saved["messages"][2]["content"], "/slash");
 }
 
+TEST_F(Chat, ALastLineThatWasToGoOnIsAnswered) {
+    const std::string expected = chat("one\n").out;
+    EXPECT_GE(count_lines(expected), 1u);
+    EXPECT_EQ(chat("one\\\n").out, expected);
+    EXPECT_EQ(chat("one\\").out, expected) << "without a newline at the end";
+}
+
 TEST_F(Chat, AFullContextIsSaidAndSurvived) {
     const Outcome outcome = chat(std::string(300, 'x') + "\nHi\n", {"--ctx", "64"});
     EXPECT_EQ(outcome.exit_code, 0);
@@ -163,10 +170,11 @@ TEST_F(Chat, CtrlCStopsTheAnswerAndNotTheProgram) {
     ASSERT_TRUE(terminal.shows("> ")) << "Ctrl-C drops the line\n" << terminal.screen();
     terminal.type("Hello\n");
     ASSERT_TRUE(terminal.shows("Hello"));
-    terminal.type("\x03");
+    terminal.type("\x03\x03\x03");
     ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
     terminal.type("/stats\n");
     ASSERT_TRUE(terminal.shows("of 256 tokens")) << terminal.screen();
+    ASSERT_TRUE(terminal.shows("> ")) << "before it, Ctrl-D would be lost";
     terminal.type("\x04");
     EXPECT_EQ(terminal.wait(), 0) << terminal.screen();
 }
@@ -193,6 +201,27 @@ TEST_F(Chat, HistoryIsKeptAndOffered) {
     ASSERT_TRUE(terminal.shows("The system prompt is set."));
     terminal.type("/quit\n");
     EXPECT_EQ(terminal.wait(), 0);
+}
+
+TEST_F(Chat, ALongPromptShowsHowFarItIs) {
+    std::string prompt;
+    while (prompt.size() < 60'000) prompt += "x, ";
+    std::string ids = "2";
+    while (ids.size() < 120'000) ids += ",9";
+    const std::vector<std::vector<std::string>> commands{
+        {"run", "-m", long_model(), "--raw", prompt, "-n", "1", "--ctx", "65536", "-t", "1"},
+        {"logits", "-m", long_model(), "--tokens", ids, "-t", "1"}};
+    for (const auto& arguments : commands) {
+        SCOPED_TRACE(arguments[0]);
+        Terminal terminal(arguments, path("state"));
+        if (!terminal.shows("prompt [")) GTEST_SKIP() << "the prompt took less than two seconds";
+        ASSERT_TRUE(terminal.shows(" of ")) << terminal.screen();
+        terminal.type("\x03");
+        EXPECT_EQ(terminal.wait(), 130);
+        const std::string& screen = terminal.screen();
+        EXPECT_NE(screen.find("\r\033[K", screen.rfind("prompt [")), std::string::npos)
+            << "the bar is left on the screen";
+    }
 }
 
 TEST_F(Chat, NoColourWhereItIsNotWanted) {

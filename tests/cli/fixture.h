@@ -32,6 +32,20 @@ protected:
     }
     static void TearDownTestSuite() { delete folder_; }
 
+    /// A model with a long context and a large head, made when first asked for.
+    static std::string long_model() {
+        const std::string made = path("long.gguf");
+        if (std::ifstream(made)) return made;
+        std::ofstream(path("long.json"))
+            << R"({"model_type": "gemma3_text", "num_hidden_layers": 6, "hidden_size": 128,
+            "intermediate_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+            "query_pre_attn_scalar": 32, "vocab_size": 20000, "sliding_window": 32, "max_position_embeddings": 65536})";
+        const Outcome outcome =
+            unicorn({"synth", "--config", path("long.json"), made, "--type", "q8_0"});
+        EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+        return made;
+    }
+
     static std::string path(const std::string& name) { return folder_->path(name); }
     static std::string model() { return path("tiny.gguf"); }
 

@@ -4,9 +4,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "fixture.h"
+#include "formats/gguf.h"
 
 namespace unicorn::cli_tests {
 namespace {
@@ -214,7 +216,52 @@ TEST_F(LogitsCommand, RefusesIdsOutsideTheVocabularyAndFilesItCannotWrite) {
     EXPECT_TRUE(is_one_error_line(outcome.err)) << outcome.err;
 }
 
+// null and a table in no order came of it, with exit code 0.
+TEST_F(LogitsCommand, FailsWhenTheModelComputesNoNumbers) {
+    std::string bytes = contents(model());
+    {
+        auto file = formats::Gguf::open(model());
+        ASSERT_TRUE(file) << file.error().message;
+        const auto* norm = file->find_tensor("output_norm.weight");
+        ASSERT_NE(norm, nullptr);
+        const float nan = std::numeric_limits<float>::quiet_NaN();
+        const auto offset = norm->bytes.data() - file->files()[0].bytes().data();
+        std::memcpy(bytes.data() + offset, &nan, sizeof nan);
+    }
+    const std::string broken = path("nan.gguf");
+    std::ofstream(broken, std::ios::binary) << bytes;
+    for (const char* option : {"--json", "--all"}) {
+        const Outcome outcome = unicorn({"logits", "-m", broken, "--tokens", "2,300,301", option});
+        EXPECT_EQ(outcome.exit_code, 1);
+        EXPECT_EQ(outcome.out, "");
+        EXPECT_TRUE(is_one_error_line(outcome.err)) << outcome.err;
+        EXPECT_THAT(outcome.err,
+                    HasSubstr(broken + ": the model's output at position " +
+                              (option == std::string("--all") ? "0" : "2") + " is not finite"));
+    }
+    const Outcome to_file =
+        unicorn({"logits", "-m", broken, "--tokens", "2,300", "--out", path("nan.f32")});
+    EXPECT_EQ(to_file.exit_code, 1);
+    EXPECT_FALSE(std::ifstream(path("nan.f32"))) << "half a file is left";
+}
+
 class BenchCommand : public WithModel {};
+
+// The head was charged to every chunk, though only the last row of a prompt goes through it.
+TEST_F(BenchCommand, APromptOfManyChunksReadsTheHeadOnce) {
+    const Outcome outcome = unicorn(
+        {"bench", "-m", long_model(), "-p", "512,1024", "-n", "0", "-r", "1", "--format", "json"});
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    const json rows = json::parse(outcome.out)["rows"];
+    const auto bytes = [&](std::size_t row, double tokens) {
+        return rows[row]["gb_s"].get<double>() * 1e9 / rows[row]["tok_s"]["median"].get<double>() *
+               tokens;
+    };
+    // V 20,000 rows of four q8_0 blocks; what else grows is the cache, by 0.2 MB at most.
+    const double head_bytes = 20'000 * 4 * 34;
+    EXPECT_LT(bytes(1, 1024), 2 * bytes(0, 512) - 0.8 * head_bytes);
+    EXPECT_GT(bytes(1, 1024), 2 * bytes(0, 512) - 1.2 * head_bytes);
+}
 
 TEST_F(BenchCommand, JsonHasTheAgreedShape) {
     const Outcome outcome = unicorn({"bench", "-m", model(), "-p", "16,32", "-n", "4", "-d", "0,40",

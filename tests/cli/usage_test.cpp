@@ -32,6 +32,28 @@ TEST(Usage, MistakesExitWithTwoAndOneLine) {
         {"logits"},
         {"logits", "--tokens", "2,x"},
         {"bench", "-r", "0"},
+        {"bench", "-r", "-1"},
+        {"run", "hello", "-n", "0"},
+        {"run", "hello", "-n", "-5"},
+        {"run", "hello", "-n", "12x"},
+        {"run", "hello", "--top-k", "-3"},
+        {"run", "hello", "--repeat-last-n", "-1"},
+        {"run", "hello", "--repeat-last-n", "1048577"},
+        {"run", "hello", "--ctx", "-5"},
+        {"run", "hello", "--ctx", "0"},
+        {"run", "hello", "--seed", "-1"},
+        {"run", "hello", "--threads", "0"},
+        {"run", "hello", "--threads", "1025"},
+        {"run", ""},
+        {"run", "--raw", ""},
+        {"run", "-p", ""},
+        {"run", "-"},
+        {"chat", "-n", "0"},
+        {"chat", "--ctx", "18446744073709551616"},
+        {"logits", "--tokens", "2", "--top", "-1"},
+        {"synth", "1b", "/no/such/out.gguf", "-t", "-1"},
+        {"synth", "1b", "/no/such/out.gguf", "--seed", "-1"},
+        {"convert", "folder", "out.gguf", "-t", "-1"},
         {"bench", "-p", "0", "-n", "0"},
         {"bench", "-p", "-5"},
         {"bench", "--format", "xml"},
@@ -54,6 +76,24 @@ TEST(Usage, MistakesExitWithTwoAndOneLine) {
         EXPECT_EQ(outcome.out, "") << line;
         EXPECT_TRUE(is_one_error_line(outcome.err)) << line << "\n" << outcome.err;
     }
+}
+
+TEST(Usage, ACountOutsideItsRangeIsNamedWithTheRange) {
+    EXPECT_EQ(unicorn({"run", "hello", "--threads", "-1"}).err,
+              "unicorn: --threads: '-1' is not a whole number from 1 to 1024 (see unicorn run "
+              "--help)\n");
+    EXPECT_EQ(unicorn({"bench", "-r", "-1"}).err,
+              "unicorn: --repetitions: '-1' is not a whole number from 1 to 100000 (see unicorn "
+              "bench --help)\n");
+}
+
+TEST(Usage, AnEmptyPromptIsAnErrorBeforeAnyModelIsOpened) {
+    const std::string expected = "unicorn: the prompt is empty\n";
+    EXPECT_EQ(unicorn({"run", "--raw", ""}).err, expected);
+    EXPECT_EQ(unicorn({"run", "--chat", ""}).err, expected);
+    EXPECT_EQ(unicorn({"run", "-p", ""}).err, expected);
+    EXPECT_EQ(unicorn({"run", "-"}).err, expected);
+    EXPECT_EQ(unicorn({"run", "-"}, {.input = "\n"}).err, expected);
 }
 
 TEST(Usage, WithoutACommandTheHelpGoesToStandardError) {
