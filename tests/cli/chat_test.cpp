@@ -141,7 +141,10 @@ public:
         while (read_more()) {
         }
         int status = 0;
-        ::waitpid(child_, &status, 0);
+        for (int tenths = 0; tenths < 50 && ::waitpid(child_, &status, WNOHANG) == 0; ++tenths) {
+            ::usleep(100'000);
+            if (tenths == 49) ::kill(child_, SIGKILL), ::waitpid(child_, &status, 0);
+        }
         child_ = -1;
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     }
@@ -174,8 +177,10 @@ TEST_F(Chat, CtrlCStopsTheAnswerAndNotTheProgram) {
     ASSERT_TRUE(terminal.shows("> ")) << terminal.screen();
     terminal.type("/stats\n");
     ASSERT_TRUE(terminal.shows("of 256 tokens")) << terminal.screen();
-    ASSERT_TRUE(terminal.shows("> ")) << "before it, Ctrl-D would be lost";
-    terminal.type("\x04");
+    // Ctrl-D is lost unless the editor reads keys already, and its history shows that it does.
+    terminal.type("\x10");
+    ASSERT_TRUE(terminal.shows("/stats")) << terminal.screen();
+    terminal.type("\x15\x04");
     EXPECT_EQ(terminal.wait(), 0) << terminal.screen();
 }
 
