@@ -17,7 +17,7 @@ struct BenchRow {
     double bytes_per_token = 0;     // read from memory, on average
     /// Seconds in each kind of step, over all repetitions; empty unless asked for.
     std::vector<std::pair<std::string, double>> step_seconds = {};
-    double seconds = 0;             // over all repetitions: the steps, and what lies between them
+    double seconds = 0;  // over all repetitions: the steps, and what lies between them
 
     double median_tok_s() const;
     double gb_s() const;

@@ -58,8 +58,8 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& val
 }
 
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
-    add_count(app, "-t,--threads", options.threads, 1, kMaxThreads,
-              "CPU threads; default: one for each CPU allowed")
+    add_count(app, "-t,--threads", options.threads, 0, kMaxThreads,
+              "CPU threads; default or 0: one for each CPU allowed")
         ->group(kEngineGroup);
     if (with_context) {
         add_count(app, "-c,--ctx", options.context, 1, kMaxTokens,
@@ -107,6 +107,7 @@ void SamplingOptions::add_to(CLI::App& app) {
     app.add_option("--logit-bias", logit_bias,
                    "Add X to the logit of token ID; -inf bans it; repeatable")
         ->type_name("ID=X")
+        ->allow_extra_args(false)  // the prompt may follow
         ->group(kSamplingGroup);
     add_seed(app, seed, "Makes a run repeatable; default: a new one each time")
         ->group(kSamplingGroup);

@@ -47,7 +47,7 @@ public:
         app->add_flag("--ignore-eos", generate_.ignore_eos, "Never let the model end its answer");
         app->add_flag("--json", json_,
                       "Print one JSON object at the end: text, prompt_tokens,\ntokens, ids, "
-                      "prompt_tok_s, tok_s");
+                      "prompt_tok_s, tok_s, finish (stop, length, context or\ncancelled), seed");
         app->add_flag("--stats", stats_, "Report speeds and memory on standard error");
         sampling_.add_to(*app);
         add_engine_options(*app, engine_);
@@ -109,7 +109,8 @@ public:
         progress.clear();
         if (!answer) return forward(answer);
         if (!written) return forward(written);
-        if (auto status = write_out(ending(*answer)); !status) return forward(status);
+        if (auto status = write_out(ending(*answer, sampler_options->seed)); !status)
+            return forward(status);
         if (stats_) fmt::print(stderr, "{}", stats_text(**engine, *answer, sampler_options->seed));
         if (answer->finish == engine::FinishReason::context) {
             note(
@@ -142,7 +143,7 @@ private:
     }
 
     // What follows the streamed text: a newline if it lacks one, or all of --json.
-    std::string ending(const engine::Generation& answer) const {
+    std::string ending(const engine::Generation& answer, std::uint64_t seed) const {
         if (!json_) return answer.text.ends_with('\n') ? "" : "\n";
         Json out;
         out["text"] = answer.text;
@@ -151,6 +152,8 @@ private:
         out["ids"] = answer.ids;
         out["prompt_tok_s"] = answer.prompt_tok_s();
         out["tok_s"] = answer.tok_s();
+        out["finish"] = engine::name(answer.finish);
+        out["seed"] = seed;
         return out.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     }
 

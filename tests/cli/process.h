@@ -9,7 +9,8 @@
 namespace unicorn::cli_tests {
 
 struct Outcome {
-    int exit_code = -1;  // 128 + signal, when one ended it
+    int exit_code = -1;     // 128 + signal, when one ended it
+    long peak_rss_kib = 0;  // the most memory that was resident at once
     std::string out;
     std::string err;
 };

@@ -107,7 +107,7 @@ TEST_F(Run, ABannedTokenIsNotDrawn) {
     const json free_run = run_json({"Hello", "--temp", "0"});
     const int id = free_run["ids"][0];
     const json banned =
-        run_json({"Hello", "--temp", "0", "--logit-bias", std::to_string(id) + "=-inf"});
+        run_json({"--logit-bias", std::to_string(id) + "=-inf", "Hello", "--temp", "0"});
     for (const int other : banned["ids"]) EXPECT_NE(other, id);
     const Outcome outside = run({"Hello", "--logit-bias", "99999=1"});
     EXPECT_EQ(outside.exit_code, 2);
