@@ -35,7 +35,9 @@ TEST_F(Run, JsonHasTheAgreedFields) {
     std::vector<std::string> keys;
     for (const auto& [key, value] : answer.items()) keys.push_back(key);
     EXPECT_THAT(keys, ::testing::UnorderedElementsAre("text", "prompt_tokens", "tokens", "ids",
-                                                      "prompt_tok_s", "tok_s"));
+                                                      "prompt_tok_s", "tok_s", "finish", "seed"));
+    EXPECT_EQ(answer["finish"], "length");
+    EXPECT_EQ(answer["seed"], 1);
     EXPECT_EQ(answer["tokens"], 12);
     EXPECT_EQ(answer["ids"].size(), 12u);
     EXPECT_GT(answer["prompt_tokens"], 5);
