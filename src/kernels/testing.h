@@ -14,9 +14,9 @@ inline constexpr double kEpsilon = 0x1p-24;  // the relative error of one f32 ro
 
 inline std::vector<float> random_floats(std::size_t n, unsigned seed, float scale = 1.0f) {
     std::mt19937 generator(seed);
-    std::normal_distribution<float> normal(0.0f, scale);
+    std::normal_distribution<float> normal;  // times scale, which may be 0
     std::vector<float> values(n);
-    for (float& x : values) x = normal(generator);
+    for (float& x : values) x = scale * normal(generator);
     return values;
 }
 
