@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "kernels/isa.h"
 
 namespace unicorn::engine {
 
@@ -53,7 +54,7 @@ private:
 /// A NaN logit counts as -inf, and -inf is never drawn; +inf counts as the largest float.
 class Sampler {
 public:
-    /// Errors: as validate().
+    /// Errors: as validate(), and as kernels::choose_isa().
     static Result<Sampler> create(const SamplerOptions& options, std::size_t n_vocab);
 
     /// Draws from logits [V], V == n_vocab; nothing when no logit is above -inf, which only a
@@ -74,10 +75,11 @@ private:
         std::int32_t id;
     };
 
-    Sampler(const SamplerOptions& options, std::size_t n_vocab);
+    Sampler(const SamplerOptions& options, std::size_t n_vocab, kernels::Isa isa);
     void load(std::span<const float> logits);
     void apply_penalties();
-    std::optional<std::int32_t> most_likely() const;
+    bool has_penalties() const;
+    std::int32_t most_likely() const;
     void keep_all();
     void select_best(std::size_t k);
     void keep_top_p_of_all();
@@ -87,8 +89,9 @@ private:
     std::int32_t draw();
 
     SamplerOptions options_;
+    kernels::Isa isa_;
     RandomStream random_;
-    float best_ = 0;                     // the largest logit loaded
+    float best_ = 0;                     // the largest logit, after bias and penalties
     std::vector<float> logits_;          // [V], after bias and penalties
     std::vector<Candidate> candidates_;  // what the stages so far left
     std::vector<float> weights_;         // of each candidate, for draw()
