@@ -4,11 +4,9 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
-#include <string>
 
 #include "base/check.h"
+#include "base/cpu_quota.h"
 #include "base/spin_wait.h"
 
 namespace unicorn {
@@ -25,15 +23,6 @@ std::vector<int> allowed_cpus() {
     return cpus;
 }
 
-/// The cgroup v2 quota in CPUs, or 0 when there is none.
-double cgroup_cpus() {
-    std::ifstream file("/sys/fs/cgroup/cpu.max");
-    std::string quota;
-    double period = 0;
-    if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
-    return std::strtod(quota.c_str(), nullptr) / period;
-}
-
 }  // namespace
 
 Range split(std::size_t n, std::size_t index, std::size_t count, std::size_t grain) {
@@ -44,8 +33,8 @@ Range split(std::size_t n, std::size_t index, std::size_t count, std::size_t gra
 
 std::size_t available_cpus() {
     std::size_t n = std::max<std::size_t>(1, allowed_cpus().size());
-    if (const double quota = cgroup_cpus(); quota > 0) {
-        n = std::min(n, std::max<std::size_t>(1, static_cast<std::size_t>(std::floor(quota))));
+    if (const auto quota = cpu_quota(); quota && *quota < static_cast<double>(n)) {
+        n = std::max<std::size_t>(1, static_cast<std::size_t>(*quota));
     }
     return n;
 }

@@ -82,7 +82,7 @@ private:
     std::size_t index_;
 };
 
-/// The CPUs this process may run on, capped by the cgroup's CPU quota; at least 1.
+/// The CPUs this process may run on, capped by cpu_quota() rounded down; at least 1.
 std::size_t available_cpus();
 
 }  // namespace unicorn
