@@ -33,7 +33,8 @@ std::optional<double> quota_of(const std::filesystem::path& group) {
     std::ifstream file(group / "cpu.max");
     std::string quota, period;
     if (file >> quota >> period) return quotient(quota, period);
-    return quotient(first_word(group / "cpu.cfs_quota_us"), first_word(group / "cpu.cfs_period_us"));
+    return quotient(first_word(group / "cpu.cfs_quota_us"),
+                    first_word(group / "cpu.cfs_period_us"));
 }
 
 /// Whether the comma-separated `list` holds `name`.

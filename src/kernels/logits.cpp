@@ -141,8 +141,7 @@ float max_logit(Isa isa, std::span<const float> logits) {
     return isa == Isa::scalar ? max_scalar(logits) : max_avx2(logits);
 }
 
-std::size_t find_above(Isa isa, std::span<const float> logits, std::size_t first,
-                       float threshold) {
+std::size_t find_above(Isa isa, std::span<const float> logits, std::size_t first, float threshold) {
     return isa == Isa::scalar ? find_above_scalar(logits, first, threshold)
                               : find_above_avx2(logits, first, threshold);
 }
