@@ -4,8 +4,9 @@
 //   node bench/compare.mjs PACKAGE_DIR UNICORN MODEL.gguf [MODEL.gguf ...] [-p 512] [-n 128] [-d 0] [-r 3] [-t 2]
 //
 // Each of the -r rounds runs unicorn and then llama.cpp once, each with a warm-up of its own; the table
-// (Markdown) has the medians over the rounds, their spread, and the ratio of the medians. How
-// llama.cpp is driven: llama_cpp.mjs beside this.
+// (Markdown) has the medians over the rounds, their spread, and the ratio of the medians. Below it:
+// the forms of the kernels that both used. How llama.cpp is driven, and how it is held to AVX2:
+// llama_cpp.mjs beside this; UNICORN_ISA=avx2 holds unicorn to it.
 
 import {spawnSync} from "node:child_process";
 import path from "node:path";
@@ -42,6 +43,7 @@ const show = (values) => `${digits(median(values))} (${digits(Math.min(...values
 
 console.log("| model | test | unicorn tok/s | llama.cpp tok/s | ratio | unicorn GB/s | share of read bandwidth |");
 console.log("|---|---|---|---|---|---|---|");
+const forms = new Set();
 for (const model of models) {
     const ours = {}, theirs = {}, bandwidth = {}, share = {};
     for (let round = 0; round < options.r; round++) {
@@ -52,7 +54,9 @@ for (const model of models) {
             (bandwidth[row.test] ??= []).push(row.gb_s);
             (share[row.test] ??= []).push(row.bandwidth_share);
         }
-        for (const [name, values] of Object.entries(run("node", [llama, packageDir, model, ...test]))) {
+        const {backend, ...tests} = run("node", [llama, packageDir, model, ...test]);
+        forms.add(`unicorn ${report.isa}, llama.cpp ${backend}`);
+        for (const [name, values] of Object.entries(tests)) {
             (theirs[name] ??= []).push(...values);
         }
     }
@@ -63,3 +67,4 @@ for (const model of models) {
             (generation ? `${digits(median(bandwidth[name]))} | ${(100 * median(share[name])).toFixed(0)} % |` : "| |"));
     }
 }
+console.log(`\n${[...forms].join("; ")}`);

@@ -5,10 +5,16 @@
 // PACKAGE_DIR is where `npm install node-llama-cpp` was run; keep it outside this repository.
 // Batches go straight to llama_decode through the package's addon, and logits of the last token are
 // computed but not sampled from: the package samples in JavaScript over the whole vocabulary, which
-// would count against llama.cpp. Prints one JSON object: {"pp512": [tok/s, ...], "tg128": [...]}.
+// would count against llama.cpp. Prints one JSON object: {"pp512": [tok/s, ...], "tg128": [...],
+// "backend": the library of kernels that llama.cpp chose for this CPU, by its memory map}.
+//
+// To hold llama.cpp to AVX2, take every other choice out of a copy of the package:
+//   cp -r PACKAGE_DIR AVX2_DIR
+//   find AVX2_DIR -name 'libggml-cpu-*.so' ! -name '*-haswell.so' -delete
 
 import {createRequire} from "node:module";
 import {pathToFileURL} from "node:url";
+import fs from "node:fs";
 import path from "node:path";
 
 const [packageDir, modelPath, ...rest] = process.argv.slice(2);
@@ -74,5 +80,7 @@ for (let i = 0; i < options.r; i++) {
     if (options.p > 0) (results[`pp${options.p}${suffix}`] ??= []).push(await prompt());
     if (options.n > 0) (results[`tg${options.n}${suffix}`] ??= []).push(await generate());
 }
+const maps = fs.readFileSync("/proc/self/maps", "utf8");
+results.backend = [...new Set(maps.match(/libggml-cpu[^/\s]*\.so/g))].join(" ");
 console.log(JSON.stringify(results));
 await llama.dispose();

@@ -23,10 +23,12 @@ constexpr std::size_t kMaxRepetitions = 100'000;
 struct Test {
     bool prompt = false;  // else generation
     std::size_t tokens = 0;
-    std::size_t depth = 0;  // tokens in the cache before
+    std::size_t depth = 0;      // tokens in the cache before
+    std::size_t sequences = 1;  // that do this at once
 
     std::string name() const {
-        return fmt::format("{}{}{}", prompt ? "pp" : "tg", tokens,
+        return fmt::format("{}{}{}{}", prompt ? "pp" : "tg", tokens,
+                           sequences > 1 ? fmt::format("x{}", sequences) : "",
                            depth > 0 ? fmt::format("@d{}", depth) : "");
     }
 };
@@ -38,21 +40,25 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 class BenchCommand : public Command {
 public:
     explicit BenchCommand(CLI::App& parent) {
-        app = parent.add_subcommand("bench",
-                                    "Measure speed against the memory's bandwidth\n\n"
-                                    "pp512 is a prompt of 512 tokens processed at once, tg128 is "
-                                    "128 tokens made one by one, and\n"
-                                    "@d4096 means with 4,096 tokens in the context already. Each "
-                                    "test runs once to warm up and\n"
-                                    "then -r times. GB/s is what the model reads from memory for "
-                                    "that; the share compares it with\n"
-                                    "plain reads of the same memory by the same threads, measured "
-                                    "between the repetitions.");
+        app =
+            parent.add_subcommand("bench",
+                                  "Measure speed against the memory's bandwidth\n\n"
+                                  "pp512 is a prompt of 512 tokens processed at once, tg128 is "
+                                  "128 tokens made one by one,\n"
+                                  "tg128x8 the same by 8 sequences at once (tok/s of all "
+                                  "together), and @d4096 means with 4,096\n"
+                                  "tokens in the context already. Each test runs once to warm up "
+                                  "and then -r times. GB/s is what the model reads from memory for "
+                                  "that; the share compares it with\n"
+                                  "plain reads of the same memory by the same threads, measured "
+                                  "between the repetitions.");
         app->add_option("-p,--pp", prompts_, "Prompt sizes; 0: none (default 512)")
             ->type_name("N,...");
         app->add_option("-n,--tg", generations_, "Tokens to make; 0: none (default 128)")
             ->type_name("N,...");
         app->add_option("-d,--depth", depths_, "Tokens in the context before each test (default 0)")
+            ->type_name("N,...");
+        app->add_option("-b,--batch", batches_, "Sequences that generate at once (default 1)")
             ->type_name("N,...");
         add_count(*app, "-r,--repetitions", repetitions_, 1, kMaxRepetitions,
                   "Repetitions of each test (default 5)");
@@ -77,12 +83,18 @@ public:
                         format_);
         auto tests = plan();
         if (!tests) return forward(tests);
-        for (const Test& test : *tests)
+        for (const Test& test : *tests) {
             engine_.context = std::max(engine_.context, test.depth + test.tokens);
+            engine_.max_sequences = std::max(engine_.max_sequences, test.sequences);
+        }
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
-        auto sequence = (*engine)->create_sequence();
-        if (!sequence) return forward(sequence);
+        std::vector<engine::Sequence> sequences;
+        for (std::size_t i = 0; i < engine_.max_sequences; ++i) {
+            auto sequence = (*engine)->create_sequence();
+            if (!sequence) return forward(sequence);
+            sequences.push_back(std::move(*sequence));
+        }
         auto isa = kernels::choose_isa();
         if (!isa) return forward(isa);
 
@@ -105,12 +117,12 @@ public:
             row.bytes_per_token = bytes_per_token(**engine, test);
             for (std::size_t i = 0; i <= repetitions_; ++i) {
                 const double read_gb_s = bandwidth.measure_gb_per_s();
-                auto seconds = measure(**engine, *sequence, test);
+                auto seconds = measure(**engine, sequences, test);
                 if (!seconds && seconds.error().code == ErrorCode::cancelled) return kInterrupted;
                 if (!seconds) return forward(seconds);
                 progress.update(++done);
                 if (i == 0) continue;  // the warm-up
-                row.tok_s.push_back(static_cast<double>(test.tokens) / *seconds);
+                row.tok_s.push_back(static_cast<double>(test.tokens * test.sequences) / *seconds);
                 row.read_gb_s.push_back(read_gb_s);
                 if (breakdown_) add_steps(row, *seconds);
             }
@@ -125,36 +137,49 @@ public:
 private:
     Result<std::vector<Test>> plan() const {
         constexpr std::int64_t kMost = 1 << 20;
+        constexpr std::int64_t kMostSequences = 64;
         std::vector<Test> tests;
-        std::vector<std::int64_t> lists[3];
-        const std::pair<const std::string&, const char*> texts[3] = {
-            {prompts_, "--pp"}, {generations_, "--tg"}, {depths_, "--depth"}};
-        for (std::size_t i = 0; i < 3; ++i) {
+        std::vector<std::int64_t> lists[4];
+        const std::pair<const std::string&, const char*> texts[4] = {{prompts_, "--pp"},
+                                                                     {generations_, "--tg"},
+                                                                     {depths_, "--depth"},
+                                                                     {batches_, "--batch"}};
+        for (std::size_t i = 0; i < 4; ++i) {
             auto list = parse_list(texts[i].first, texts[i].second);
             if (!list) return forward(list);
             for (const std::int64_t n : *list)
                 if (n < 0 || n > kMost)
                     return fail(ErrorCode::invalid_argument, "{}: {} is not between 0 and {}",
                                 texts[i].second, n, kMost);
+            if (i == 3 && (std::ranges::min(*list) < 1 || std::ranges::max(*list) > kMostSequences))
+                return fail(ErrorCode::invalid_argument, "--batch: expected 1 to {} sequences",
+                            kMostSequences);
             lists[i] = std::move(*list);
         }
+        const auto add = [&](bool prompt, std::int64_t n, std::int64_t depth, std::int64_t batch) {
+            if (n > 0)
+                tests.push_back({prompt, static_cast<std::size_t>(n),
+                                 static_cast<std::size_t>(depth), static_cast<std::size_t>(batch)});
+        };
         for (const std::int64_t depth : lists[2]) {
-            for (const bool prompt : {true, false})
-                for (const std::int64_t n : lists[prompt ? 0 : 1])
-                    if (n > 0)
-                        tests.push_back(
-                            {prompt, static_cast<std::size_t>(n), static_cast<std::size_t>(depth)});
+            for (const std::int64_t n : lists[0]) add(true, n, depth, 1);
+            for (const std::int64_t n : lists[1])
+                for (const std::int64_t batch : lists[3]) add(false, n, depth, batch);
         }
         if (tests.empty())
             return fail(ErrorCode::invalid_argument, "nothing to measure: -p and -n are both 0");
         return tests;
     }
 
-    // Decoding reads weights and cache for every token, a prompt once for every chunk; but the head
-    // only once, for the last token's logits.
+    // Decoding reads the weights once for the tokens of all sequences and each one's cache; a
+    // prompt reads both once for every chunk, but the head only once, for the last token's logits.
     static double bytes_per_token(const engine::Engine& engine, const Test& test) {
-        if (!test.prompt)
-            return static_cast<double>(engine.read_bytes_per_token(test.depth + test.tokens / 2));
+        if (!test.prompt) {
+            const auto weights = static_cast<double>(engine.read_bytes_per_token(0));
+            const auto all =
+                static_cast<double>(engine.read_bytes_per_token(test.depth + test.tokens / 2));
+            return weights / static_cast<double>(test.sequences) + (all - weights);
+        }
         const std::size_t chunk = engine.options().chunk_tokens;
         std::uint64_t bytes = engine.head_bytes();
         for (std::size_t begin = 0; begin < test.tokens; begin += chunk)
@@ -163,7 +188,8 @@ private:
     }
 
     // Seconds of one repetition. Tokens are pseudo-random: what they are does not change the work.
-    Result<double> measure(engine::Engine& engine, engine::Sequence& sequence, const Test& test) {
+    Result<double> measure(engine::Engine& engine, std::span<engine::Sequence> sequences,
+                           const Test& test) {
         const auto n_vocab = static_cast<std::uint32_t>(engine.n_vocab());
         const auto fill = [&](std::size_t n) {
             tokens_.resize(n);
@@ -172,29 +198,35 @@ private:
                 id = static_cast<std::int32_t>((state_ >> 8) % n_vocab);
             }
         };
-        const auto evaluate = [&](std::span<const std::int32_t> tokens, engine::Logits logits) {
-            const engine::Input input{&sequence, tokens, logits};
+        const auto evaluate = [&](std::span<const engine::Input> inputs) {
             return engine.evaluate(
-                {&input, 1}, [](std::size_t, std::size_t, std::span<const float>) {},
+                inputs, [](std::size_t, std::size_t, std::span<const float>) {},
                 InterruptScope::requested);
         };
         // Up to the depth, untimed. The last token of it is evaluated again for every repetition,
         // because that also brings back what local layers have dropped since.
-        const std::size_t kept = test.depth > 0 ? std::min(sequence.length(), test.depth - 1) : 0;
-        sequence.truncate(kept);
-        if (test.depth > kept) {
-            fill(test.depth - kept);
-            if (auto s = evaluate(tokens_, engine::Logits::none); !s) return forward(s);
+        inputs_.clear();
+        for (engine::Sequence& sequence : sequences) {
+            const bool used = inputs_.size() < test.sequences;
+            const std::size_t kept =
+                used && test.depth > 0 ? std::min(sequence.length(), test.depth - 1) : 0;
+            sequence.truncate(kept);
+            if (!used) continue;
+            if (test.depth > kept) {
+                fill(test.depth - kept);
+                const engine::Input input{&sequence, tokens_, engine::Logits::none};
+                if (auto s = evaluate({&input, 1}); !s) return forward(s);
+            }
+            inputs_.push_back({&sequence, {}, engine::Logits::last});
         }
         fill(test.tokens);
+        const std::size_t together = test.prompt ? test.tokens : 1;
         steps_before_ = engine.step_seconds();
         const auto start = std::chrono::steady_clock::now();
-        if (test.prompt) {
-            if (auto s = evaluate(tokens_, engine::Logits::last); !s) return forward(s);
-        } else {
-            for (std::size_t i = 0; i < test.tokens; ++i)
-                if (auto s = evaluate({&tokens_[i], 1}, engine::Logits::last); !s)
-                    return forward(s);
+        for (std::size_t at = 0; at < test.tokens; at += together) {
+            for (engine::Input& input : inputs_)
+                input.tokens = std::span(tokens_).subspan(at, together);
+            if (auto s = evaluate(inputs_); !s) return forward(s);
         }
         const double seconds = seconds_since(start);
         steps_after_ = engine.step_seconds();
@@ -211,11 +243,13 @@ private:
         row.seconds += seconds;
     }
 
-    std::string prompts_ = "512", generations_ = "128", depths_ = "0", model_, format_ = "table";
+    std::string prompts_ = "512", generations_ = "128", depths_ = "0", batches_ = "1", model_,
+                format_ = "table";
     std::size_t repetitions_ = 5;
     bool json_ = false, breakdown_ = false;
     std::vector<std::pair<std::string_view, double>> steps_before_, steps_after_;
     engine::EngineOptions engine_;
+    std::vector<engine::Input> inputs_;  // of the sequences in use
     std::vector<std::int32_t> tokens_;
     std::uint32_t state_ = 1;
 };
