@@ -19,7 +19,8 @@ namespace unicorn::device {
 enum class LayerGroup : std::uint8_t { local = 0, global = 1 };
 inline constexpr std::size_t kLayerGroups = 2;
 
-/// One layer's cache: k and v are [pages, K, 32, E], f16 or f32, as [pages * K * 32, E] matrices.
+/// One layer's cache: k and v are [pages, K] pages of 32 tokens (kernels/kv_page.h), given as
+/// matrices [pages * K * 32, E] of f16, q8_0 or f32.
 struct KvCache {
     TensorRef k;
     TensorRef v;

@@ -7,6 +7,7 @@
 #include "engine/kv_cache.h"
 #include "engine/load_weights.h"
 #include "engine/open_devices.h"
+#include "kernels/kv_page.h"
 #include "model/gemma3.h"
 
 namespace unicorn::engine {
@@ -174,15 +175,15 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
         return fail(ErrorCode::invalid_argument, "{} sequences, expected at most {}",
                     options.max_sequences, kMaxSequences);
     }
-    if (options.kv_type != tensor::DType::f16 && options.kv_type != tensor::DType::f32) {
-        return fail(ErrorCode::unsupported,
-                    "KV cache type {} is not supported; supported: f16, f32",
-                    tensor::name(options.kv_type));
-    }
     auto file = formats::Gguf::open(path);
     if (!file) return forward(file);
     auto config = model::read_config(*file);
     if (!config) return forward(config);
+    if (!kernels::can_cache(options.kv_type, config->head_dim)) {
+        return fail(ErrorCode::unsupported,
+                    "{}: no KV cache of type {} for heads of {} elements; f16 works (--kv-type)",
+                    path, tensor::name(options.kv_type), config->head_dim);
+    }
     auto vocabulary = formats::read_vocabulary(*file);
     if (!vocabulary) return forward(vocabulary);
     if (vocabulary->pieces.size() > config->n_vocab) {

@@ -26,7 +26,7 @@ struct EngineOptions {
     std::size_t context = 0;      // tokens a sequence can hold; 0: min(model's maximum, 4096)
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
-    tensor::DType kv_type = tensor::DType::f16;  // of the KV cache: f16, or f32 for comparisons
+    tensor::DType kv_type = tensor::DType::f16;  // of the KV cache: f16, q8_0, f32
 };
 
 /// What is where, for --stats and bench.

@@ -85,15 +85,27 @@ void expect_same(const std::vector<Row>& a, const std::vector<Row>& b) {
         ASSERT_LE(difference(a[i], b[i]), 1e-4) << "row " << i;
 }
 
-class EngineTest : public ::testing::TestWithParam<std::string> {};
+/// The types of a model's matrices and of its KV cache.
+struct Types {
+    std::string recipe;
+    tensor::DType kv = tensor::DType::f16;
+};
+
+class EngineTest : public ::testing::TestWithParam<Types> {
+protected:
+    static std::unique_ptr<Engine> open_with(EngineOptions options = {}) {
+        options.kv_type = GetParam().kv;
+        return open(GetParam().recipe, options);
+    }
+};
 
 TEST_P(EngineTest, ChunksDoNotChangeLogits) {
     const auto tokens = prompt(110);
-    const auto whole = all_logits(*open(GetParam()), tokens);
+    const auto whole = all_logits(*open_with(), tokens);
     for (const std::size_t chunk : {5U, 32U, 100U}) {
         EngineOptions options;
         options.chunk_tokens = chunk;
-        expect_same(whole, all_logits(*open(GetParam(), options), tokens));
+        expect_same(whole, all_logits(*open_with(options), tokens));
     }
 }
 
@@ -101,10 +113,10 @@ TEST_P(EngineTest, ThreadsDoNotChangeLogits) {
     const auto tokens = prompt(100);
     EngineOptions options;
     options.threads = 1;
-    const auto one = all_logits(*open(GetParam(), options), tokens);
+    const auto one = all_logits(*open_with(options), tokens);
     for (const std::size_t threads : {2U, 5U}) {
         options.threads = threads;
-        expect_same(one, all_logits(*open(GetParam(), options), tokens));
+        expect_same(one, all_logits(*open_with(options), tokens));
     }
 }
 
@@ -112,7 +124,7 @@ TEST_P(EngineTest, BatchesOfSequencesDoNotChangeLogits) {
     EngineOptions options;
     options.max_sequences = 3;
     options.chunk_tokens = 64;
-    const auto engine = open(GetParam(), options);
+    const auto engine = open_with(options);
     const std::vector<std::vector<std::int32_t>> prompts = {prompt(90, 1), prompt(1, 2),
                                                             prompt(55, 3)};
     std::vector<Sequence> sequences;
@@ -146,7 +158,7 @@ TEST_P(EngineTest, BatchesOfSequencesDoNotChangeLogits) {
 TEST_P(EngineTest, ForksGoTheirOwnWays) {
     EngineOptions options;
     options.max_sequences = 2;
-    const auto engine = open(GetParam(), options);
+    const auto engine = open_with(options);
     const auto past = prompt(70, 1), left = prompt(40, 2), right = prompt(40, 3);
     auto a = engine->create_sequence();
     ASSERT_TRUE(a);
@@ -161,7 +173,7 @@ TEST_P(EngineTest, ForksGoTheirOwnWays) {
          {std::pair(&left, &left_rows), std::pair(&right, &right_rows)}) {
         auto tokens = past;
         tokens.insert(tokens.end(), tail->begin(), tail->end());
-        const auto other = open(GetParam());
+        const auto other = open_with();
         const auto alone = all_logits(*other, tokens);
         for (std::size_t i = 0; i < tail->size(); ++i)
             ASSERT_LE(difference((*rows)[i], alone[70 + i]), 1e-4);
@@ -171,7 +183,7 @@ TEST_P(EngineTest, ForksGoTheirOwnWays) {
 TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
     EngineOptions options;
     options.chunk_tokens = 16;
-    const auto engine = open(GetParam(), options);
+    const auto engine = open_with(options);
     const auto tokens = prompt(200, 1), tail = prompt(10, 2);
     for (const std::size_t keep :
          {199U, 190U, 100U, 1U, 0U}) {  // 100: local layers have dropped its window
@@ -185,25 +197,30 @@ TEST_P(EngineTest, TruncatedSequencesContinueAsIfNothingHadFollowed) {
         auto expected_tokens = tokens;
         expected_tokens.resize(keep);
         expected_tokens.insert(expected_tokens.end(), tail.begin(), tail.end());
-        const auto expected = all_logits(*open(GetParam()), expected_tokens);
+        const auto expected = all_logits(*open_with(), expected_tokens);
         for (std::size_t i = 0; i < tail.size(); ++i)
             ASSERT_LE(difference(rows[i], expected[keep + i]), 1e-4) << keep;
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, EngineTest, ::testing::Values("f32", "q4_0", "mixed"),
-                         [](const auto& test) { return test.param; });
+INSTANTIATE_TEST_SUITE_P(Types, EngineTest,
+                         ::testing::Values(Types{"f32"}, Types{"q4_0"}, Types{"mixed"},
+                                           Types{"q4_0", tensor::DType::q8_0}),
+                         [](const auto& test) {
+                             return test.param.recipe + "_kv_" +
+                                    std::string(tensor::name(test.param.kv));
+                         });
 
 // Decoding with several spans of 512 keys in the cache is the one place where threads change how
 // attention is cut up; one thread takes another path there.
-TEST(Engine, LongContextsDecodeTheSameOnAnyNumberOfThreads) {
+TEST_P(EngineTest, LongContextsDecodeTheSameOnAnyNumberOfThreads) {
     const auto tokens = prompt(1020), tail = prompt(4, 9);
     std::vector<std::vector<Row>> rows;
     for (const std::size_t threads : {1U, 2U, 5U}) {
         EngineOptions options;
         options.threads = threads;
         options.context = 1024;
-        const auto engine = open("q4_0", options);
+        const auto engine = open_with(options);
         auto sequence = engine->create_sequence();
         ASSERT_TRUE(sequence);
         const LogitsSink ignore = [](std::size_t, std::size_t, std::span<const float>) {};
@@ -224,8 +241,8 @@ TEST(Engine, EveryTypeGivesFiniteLogits) {
     }
 }
 
-TEST(Engine, DecodingAllocatesNothing) {
-    const auto engine = open("q4_0");
+TEST_P(EngineTest, DecodingAllocatesNothing) {
+    const auto engine = open_with();
     auto sequence = engine->create_sequence();
     ASSERT_TRUE(sequence);
     all_logits(*engine, *sequence, prompt(40));
@@ -240,6 +257,31 @@ TEST(Engine, DecodingAllocatesNothing) {
     for (int i = 0; i < 100; ++i) ASSERT_TRUE(engine->evaluate({&input, 1}, sink));
     EXPECT_EQ(testing::allocation_count() - before, 0U);
     EXPECT_TRUE(std::isfinite(seen));
+}
+
+// Rounding keys and values to 8 bits must show, and not by much.
+TEST(Engine, KvTypesAgreeUpToTheirRounding) {
+    const auto tokens = prompt(300);
+    std::vector<std::vector<Row>> rows;
+    std::vector<std::size_t> kv_bytes;
+    for (const tensor::DType type : {tensor::DType::f32, tensor::DType::f16, tensor::DType::q8_0}) {
+        EngineOptions options;
+        options.kv_type = type;
+        const auto engine = open("f32", options);
+        kv_bytes.push_back(engine->memory().kv_bytes);
+        rows.push_back(all_logits(*engine, tokens));
+    }
+    double f16 = 0, q8_0 = 0;
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+        f16 = std::max(f16, difference(rows[0][i], rows[1][i]));
+        q8_0 = std::max(q8_0, difference(rows[0][i], rows[2][i]));
+    }
+    EXPECT_LT(f16, 1e-3);
+    EXPECT_LT(f16, q8_0);
+    EXPECT_LT(q8_0, 2e-2);
+    RecordProperty("q8_0", std::to_string(q8_0));
+    EXPECT_EQ(kv_bytes[0], 2 * kv_bytes[1]);
+    EXPECT_EQ(kv_bytes[2] * 64, kv_bytes[1] * 34);
 }
 
 TEST(Engine, RefusesWithoutChangingAnything) {
@@ -299,6 +341,9 @@ TEST(Engine, RefusesOptionsThatCannotWork) {
     options.threads = 100'000;  // ended in std::terminate once
     EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::invalid_argument);
     options.threads = 1;
+    options.kv_type = tensor::DType::q4_0;
+    EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::unsupported);
+    options.kv_type = tensor::DType::f16;
     options.device = "tpu";
     EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::unsupported);
 }

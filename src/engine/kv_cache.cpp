@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/attention.h"
+#include "kernels/kv_page.h"
 
 namespace unicorn::engine {
 namespace {
@@ -35,7 +35,7 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
     KvCache cache;
     cache.pages_per_slot_ = pages_for(context);
     cache.window_ = config.window;
-    cache.page_bytes_ = tensor::row_bytes(type, config.n_kv_heads * kPageTokens * config.head_dim);
+    cache.page_bytes_ = config.n_kv_heads * kernels::kv_page_bytes(type, config.head_dim);
 
     std::size_t bytes = 0;
     std::array<std::size_t, device::kLayerGroups> pool_bytes{};

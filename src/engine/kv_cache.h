@@ -20,7 +20,7 @@ namespace unicorn::engine {
 class KvCache {
 public:
     /// Room for `max_sequences` timelines of `context` tokens, written at most `chunk` at a time,
-    /// as values of `type` (f16 or f32). Errors: out_of_memory.
+    /// as values of `type` (f16, q8_0 or f32). Errors: out_of_memory.
     static Result<KvCache> create(const model::Config& config, tensor::DType type,
                                   std::size_t context, std::size_t max_sequences, std::size_t chunk,
                                   memory::TierAllocator& allocator);
@@ -68,7 +68,7 @@ private:
 
     std::size_t pages_per_slot_ = 0;
     std::size_t window_ = 0;
-    std::size_t page_bytes_ = 0;  // of one layer's K or V: K * 32 * E values
+    std::size_t page_bytes_ = 0;  // of one layer's K or V, over its KV heads
     std::vector<device::KvCache> layers_;
     std::array<Group, device::kLayerGroups> groups_;
     std::vector<std::int32_t> free_slots_;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/kv_page.h"
 #include "memory/host_allocator.h"
 
 namespace unicorn::engine {
@@ -16,13 +17,12 @@ protected:
         model::Config c;
         c.n_layers = 7;
         c.n_kv_heads = 2;
-        c.head_dim = 16;
+        c.head_dim = 32;
         c.window = 64;
         return c;
     }
-    KvCache make(std::size_t sequences) {
-        auto cache =
-            KvCache::create(config(), tensor::DType::f16, 1024, sequences, 128, allocator_);
+    KvCache make(std::size_t sequences, tensor::DType type = tensor::DType::f16) {
+        auto cache = KvCache::create(config(), type, 1024, sequences, 128, allocator_);
         EXPECT_TRUE(cache);
         return std::move(*cache);
     }
@@ -57,28 +57,32 @@ TEST_F(KvCacheTest, LocalPagesAreBoundedByTheWindow) {
 }
 
 TEST_F(KvCacheTest, ForksShareUntilOneWrites) {
-    KvCache cache = make(2);
-    const std::int32_t a = cache.open_slot().value();
-    cache.prepare_write(a, 0, 40);
-    auto* k = reinterpret_cast<std::uint16_t*>(cache.layers()[5].k.host);  // layer 5 is global
-    const std::size_t page_values = 2 * 32 * 16;
-    const std::int32_t shared = page(cache, kGlobal, a, 39);
-    k[static_cast<std::size_t>(shared) * page_values + 7] = 1234;
+    for (const tensor::DType type : {tensor::DType::f16, tensor::DType::q8_0, tensor::DType::f32}) {
+        KvCache cache = make(2, type);
+        const std::int32_t a = cache.open_slot().value();
+        cache.prepare_write(a, 0, 40);
+        std::byte* const k = cache.layers()[5].k.host;  // layer 5 is global
+        const std::size_t page_bytes = 2 * kernels::kv_page_bytes(type, 32);
+        const std::int32_t shared = page(cache, kGlobal, a, 39);
+        for (const std::size_t at : {std::size_t{7}, page_bytes - 1})
+            k[static_cast<std::size_t>(shared) * page_bytes + at] = std::byte{123};
 
-    const std::int32_t b = cache.fork_slot(a).value();
-    EXPECT_EQ(cache.pages_in_use(kGlobal), 2U);
-    EXPECT_FALSE(cache.open_slot());  // both slots are taken
+        const std::int32_t b = cache.fork_slot(a).value();
+        EXPECT_EQ(cache.pages_in_use(kGlobal), 2U);
+        EXPECT_FALSE(cache.open_slot());  // both slots are taken
 
-    cache.prepare_write(b, 40, 1);
-    EXPECT_EQ(page(cache, kGlobal, a, 0), page(cache, kGlobal, b, 0));
-    const std::int32_t own = page(cache, kGlobal, b, 40);
-    EXPECT_NE(own, shared);
-    EXPECT_EQ(page(cache, kGlobal, a, 39), shared);
-    EXPECT_EQ(k[static_cast<std::size_t>(own) * page_values + 7], 1234);
-    cache.close_slot(a);
-    EXPECT_EQ(cache.pages_in_use(kGlobal), 2U);
-    cache.close_slot(b);
-    EXPECT_EQ(cache.pages_in_use(kGlobal), 0U);
+        cache.prepare_write(b, 40, 1);
+        EXPECT_EQ(page(cache, kGlobal, a, 0), page(cache, kGlobal, b, 0));
+        const std::int32_t own = page(cache, kGlobal, b, 40);
+        EXPECT_NE(own, shared);
+        EXPECT_EQ(page(cache, kGlobal, a, 39), shared);
+        for (const std::size_t at : {std::size_t{7}, page_bytes - 1})
+            EXPECT_EQ(k[static_cast<std::size_t>(own) * page_bytes + at], std::byte{123});
+        cache.close_slot(a);
+        EXPECT_EQ(cache.pages_in_use(kGlobal), 2U);
+        cache.close_slot(b);
+        EXPECT_EQ(cache.pages_in_use(kGlobal), 0U);
+    }
 }
 
 TEST_F(KvCacheTest, TruncateKnowsWhatLocalLayersHaveLost) {
@@ -95,10 +99,19 @@ TEST_F(KvCacheTest, TruncateKnowsWhatLocalLayersHaveLost) {
 }
 
 TEST_F(KvCacheTest, ReadsTheWindowOnlyInLocalLayers) {
-    // 7 layers, one of them global; a token is 2 x 2 x 16 f16 values a layer.
+    // 7 layers, one of them global; a token is 2 x 2 x 32 values a layer.
     const KvCache cache = make(1);
-    EXPECT_EQ(cache.read_bytes(config(), 0), 7U * 128);
-    EXPECT_EQ(cache.read_bytes(config(), 999), (6U * 64 + 1000) * 128);
+    EXPECT_EQ(cache.read_bytes(config(), 0), 7U * 256);
+    EXPECT_EQ(cache.read_bytes(config(), 999), (6U * 64 + 1000) * 256);
+    const KvCache q8_0 = make(1, tensor::DType::q8_0);
+    EXPECT_EQ(q8_0.read_bytes(config(), 999), (6U * 64 + 1000) * (4 * 34));
+}
+
+TEST_F(KvCacheTest, TakesWhatItsPagesTake) {
+    // Local layers: 64 + 128 tokens and a page; the global one: 1024.
+    const std::size_t pages = 6 * ((64 + 128) / 32 + 1) + 1024 / 32;
+    EXPECT_EQ(make(1).bytes(), pages * 2 * 2 * 32 * 32 * 2);
+    EXPECT_EQ(make(1, tensor::DType::q8_0).bytes(), pages * 2 * 2 * 32 * 34);
 }
 
 TEST_F(KvCacheTest, SaysWhenMemoryIsShort) {

@@ -12,7 +12,6 @@
 namespace unicorn::kernels {
 namespace {
 
-constexpr std::size_t kMaxHeadDim = 256;
 constexpr float kNoKeys = -std::numeric_limits<float>::infinity();
 // The maximum starts here and not at -inf: scores that are all NaN must not look like no keys.
 constexpr float kLowestMax = std::numeric_limits<float>::lowest();
@@ -29,33 +28,126 @@ struct Block {
     std::size_t end = 0;
 };
 
-/// The keys of one page that a block reads. Kv: std::uint16_t (f16) or float.
-template <typename Kv>
+/// The keys of one page that a block reads.
 struct PageKeys {
-    const Kv* data = nullptr;  // [32, E]: the page
-    std::size_t first = 0;     // tokens first..last of the page, both included
+    const std::byte* data = nullptr;  // the page (kv_page.h)
+    std::size_t first = 0;            // tokens first..last of the page, both included
     std::size_t last = 0;
-    const Kv* next = nullptr;  // the page that is read after this one, to prefetch
-    static constexpr std::size_t kLine = 64 / sizeof(Kv);  // elements of a cache line
+    const std::byte* next = nullptr;  // the page that is read after this one, to prefetch
+    const float* scales = nullptr;  // [32, E/32], of tokens first..last, where the type has scales
 };
 
-float to_f32(std::uint16_t value) { return tensor::f16_to_f32(value); }
-float to_f32(float value) { return value; }
-
-template <typename Kv>
-const Kv* page_data(const void* pool, const KvHead& kv, std::int32_t page) {
-    return static_cast<const Kv*>(pool) + static_cast<std::size_t>(page) * kv.page_stride;
+const std::byte* page_data(const std::byte* pool, const KvHead& kv, std::int32_t page) {
+    return pool + static_cast<std::size_t>(page) * kv.page_stride;
 }
 
 /// Of page `page` of the span; `after` is what is read after the block's last page.
-template <typename Kv>
-PageKeys<Kv> page_keys(const void* pool, const KvHead& kv, const std::int32_t* pages,
-                       std::size_t page, const Block& block, const Kv* after) {
+PageKeys page_keys(const std::byte* pool, const KvHead& kv, const std::int32_t* pages,
+                   std::size_t page, const Block& block, const std::byte* after) {
     const std::size_t start = page * kPageTokens;
     const bool is_last = start + kPageTokens >= block.end;
-    return {page_data<Kv>(pool, kv, pages[page]), std::max(block.first, start) - start,
+    return {page_data(pool, kv, pages[page]), std::max(block.first, start) - start,
             std::min(block.end, start + kPageTokens) - 1 - start,
-            is_last ? after : page_data<Kv>(pool, kv, pages[page + 1])};
+            is_last ? after : page_data(pool, kv, pages[page + 1])};
+}
+
+// ---- What a page holds, as the forms below read it
+//
+// A type has value(), one element of a page, for the scalar form. For the others a Cursor is a
+// place in a page and load_8 and load_16 read what lies `offset` elements behind it; cursor and
+// offset are such that a vector does not cross a group of 32.
+
+template <typename T>
+struct Plain {
+    using Cursor = const T*;
+    static constexpr std::size_t kBytes = sizeof(T);  // of an element
+    static constexpr bool kScaled = false;
+    static Cursor at(const PageKeys& keys, std::size_t element) {
+        return reinterpret_cast<const T*>(keys.data) + element;
+    }
+};
+
+struct F32 : Plain<float> {
+    static float value(const std::byte* page, std::size_t, std::size_t element) {
+        return reinterpret_cast<const float*>(page)[element];
+    }
+    UNICORN_TARGET_AVX2 static __m256 load_8(Cursor cursor, std::size_t offset) {
+        return _mm256_loadu_ps(cursor + offset);
+    }
+    UNICORN_TARGET_AVX512 static __m512 load_16(Cursor cursor, std::size_t offset) {
+        return _mm512_loadu_ps(cursor + offset);
+    }
+};
+
+struct F16 : Plain<std::uint16_t> {
+    static float value(const std::byte* page, std::size_t, std::size_t element) {
+        return tensor::f16_to_f32(reinterpret_cast<const std::uint16_t*>(page)[element]);
+    }
+    UNICORN_TARGET_AVX2 static __m256 load_8(Cursor cursor, std::size_t offset) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(cursor + offset)));
+    }
+    UNICORN_TARGET_AVX512 static __m512 load_16(Cursor cursor, std::size_t offset) {
+        return _mm512_cvtph_ps(
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(cursor + offset)));
+    }
+};
+
+/// Codes become elements in registers, exactly: one product a vector for all queries, which is less
+/// than one a query to scale its partial dot product or its probability.
+struct Q8 {
+    struct Cursor {
+        const std::int8_t* codes;
+        const float* scales;
+    };
+    static constexpr std::size_t kBytes = 1;
+    static constexpr bool kScaled = true;
+    static Cursor at(const PageKeys& keys, std::size_t element) {
+        return {reinterpret_cast<const std::int8_t*>(keys.data) + element,
+                keys.scales + element / kKvGroup};
+    }
+    static float value(const std::byte* page, std::size_t head_dim, std::size_t element) {
+        const auto* codes = reinterpret_cast<const std::int8_t*>(page);
+        const auto* scales = reinterpret_cast<const std::uint16_t*>(page + kPageTokens * head_dim);
+        return static_cast<float>(codes[element]) * tensor::f16_to_f32(scales[element / kKvGroup]);
+    }
+    UNICORN_TARGET_AVX2 static __m256 load_8(Cursor cursor, std::size_t offset) {
+        const __m256i codes = _mm256_cvtepi8_epi32(
+            _mm_loadl_epi64(reinterpret_cast<const __m128i*>(cursor.codes + offset)));
+        return _mm256_mul_ps(_mm256_cvtepi32_ps(codes),
+                             _mm256_broadcast_ss(cursor.scales + offset / kKvGroup));
+    }
+    UNICORN_TARGET_AVX512 static __m512 load_16(Cursor cursor, std::size_t offset) {
+        const __m512i codes = _mm512_cvtepi8_epi32(
+            _mm_loadu_si128(reinterpret_cast<const __m128i*>(cursor.codes + offset)));
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(codes),
+                             _mm512_set1_ps(cursor.scales[offset / kKvGroup]));
+    }
+};
+
+/// Elements of a cache line.
+template <typename Kv>
+constexpr std::size_t kLine = 64 / Kv::kBytes;
+
+/// Where element `element` of the page that follows lies. The prefetch itself stays in the loops:
+/// gcc takes a function that does nothing else for one without effect, and drops its calls.
+template <typename Kv>
+const std::byte* next_at(const PageKeys& keys, std::size_t element) {
+    return keys.next + element * Kv::kBytes;
+}
+
+/// The scales of a page to f32, once for all its readers, and those of the next one prefetched.
+UNICORN_TARGET_AVX2 void unpack_scales(PageKeys& keys, std::size_t head_dim, float* out) {
+    const std::size_t groups = head_dim / kKvGroup;
+    const std::size_t codes_bytes = kPageTokens * head_dim;
+    const auto* scales = reinterpret_cast<const std::uint16_t*>(keys.data + codes_bytes);
+    const std::size_t end = (keys.last + 1) * groups;
+    for (std::size_t i = keys.first * groups / 8 * 8; i < end; i += 8) {
+        const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + i));
+        _mm256_store_ps(out + i, _mm256_cvtph_ps(halves));
+    }
+    for (std::size_t i = 0; i < groups; ++i)
+        _mm_prefetch(keys.next + codes_bytes + i * 64, _MM_HINT_T0);
+    keys.scales = out;
 }
 
 // ---- scalar: each query by itself
@@ -67,11 +159,12 @@ void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block
         PartialRow& part = *block.part[i];
         part.max = kLowestMax;
         for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
-            const Kv* k =
-                page_data<Kv>(kv.k, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
+            const std::byte* page = page_data(kv.k, kv, pages[t / kPageTokens]);
+            const std::size_t k = t % kPageTokens * kv.head_dim;
             double dot = 0;
             for (std::size_t e = 0; e < kv.head_dim; ++e) {
-                dot += static_cast<double>(block.q[i][e]) * static_cast<double>(to_f32(k[e]));
+                dot += static_cast<double>(block.q[i][e]) *
+                       static_cast<double>(Kv::value(page, kv.head_dim, k + e));
             }
             scores[t] = static_cast<float>(dot * static_cast<double>(scale));
             part.max = std::max(part.max, scores[t]);
@@ -79,13 +172,13 @@ void span_scalar(const KvHead& kv, const std::int32_t* pages, const Block& block
         double sum = 0;
         std::array<double, kMaxHeadDim> acc = {};
         for (std::size_t t = block.query_first[i]; t < block.query_end[i]; ++t) {
-            const Kv* v =
-                page_data<Kv>(kv.v, kv, pages[t / kPageTokens]) + t % kPageTokens * kv.head_dim;
+            const std::byte* page = page_data(kv.v, kv, pages[t / kPageTokens]);
+            const std::size_t v = t % kPageTokens * kv.head_dim;
             const double p =
                 std::exp(static_cast<double>(scores[t]) - static_cast<double>(part.max));
             sum += p;
             for (std::size_t e = 0; e < kv.head_dim; ++e) {
-                acc[e] += p * static_cast<double>(to_f32(v[e]));
+                acc[e] += p * static_cast<double>(Kv::value(page, kv.head_dim, v + e));
             }
         }
         part.sum = static_cast<float>(sum);
@@ -129,9 +222,16 @@ UNICORN_TARGET_AVX512 inline __m128 sum_each(__m512 a0, __m512 a1, __m512 a2, __
     return fold(_mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps(sums, 1)));
 }
 
+// Scratch: the scores, then the queries, then the scales of a page.
+constexpr std::size_t kScoreFloats = kMaxQueries * kSpanTokens;
+constexpr std::size_t kQueryFloats = kMaxQueries * kMaxHeadDim;
+constexpr std::size_t kScaleFloats = kPageTokens * kMaxHeadDim / kKvGroup;
+
+float* scales_in(float* scores) { return scores + kScoreFloats + kQueryFloats; }
+
 /// Copies the queries behind the scores, [count, kMaxHeadDim]: one address for all saves registers.
 float* pack_queries(const KvHead& kv, const Block& block, float* scores) {
-    float* packed = scores + kMaxQueries * kSpanTokens;
+    float* packed = scores + kScoreFloats;
     for (std::size_t i = 0; i < block.count; ++i)
         std::copy_n(block.q[i], kv.head_dim, packed + i * kMaxHeadDim);
     return packed;
@@ -143,29 +243,19 @@ void zero_around(float* scores, const Block& block, std::size_t begin, std::size
     if (end < block.end) std::fill(scores + end, scores + block.end, 0.0f);
 }
 
-UNICORN_TARGET_AVX2 inline __m256 load_8(const std::uint16_t* p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-}
-UNICORN_TARGET_AVX2 inline __m256 load_8(const float* p) { return _mm256_loadu_ps(p); }
-
-UNICORN_TARGET_AVX512 inline __m512 load_16(const std::uint16_t* p) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-}
-UNICORN_TARGET_AVX512 inline __m512 load_16(const float* p) { return _mm512_loadu_ps(p); }
-
 // ---- AVX2: the same in vectors of 8, the queries in groups of 4, 2 and 1 for want of registers
 
 template <typename Kv, std::size_t Q, std::size_t T>
-UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys<Kv>& keys, std::size_t head_dim,
+UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys& keys, std::size_t head_dim,
                                      float scale, float* scores) {
     static_assert((T == 2 && Q % 2 == 0) || T % 4 == 0);
     const __m128 scales = _mm_set1_ps(scale);
     for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
-        const Kv* k[T];
+        typename Kv::Cursor k[T];
         __m256 dot[Q][T];
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < T; ++j) {
-            k[j] = keys.data + std::clamp(t + j, keys.first, keys.last) * head_dim;
+            k[j] = Kv::at(keys, std::clamp(t + j, keys.first, keys.last) * head_dim);
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) dot[i][j] = _mm256_setzero_ps();
         }
@@ -173,9 +263,9 @@ UNICORN_TARGET_AVX2 void scores_avx2(const float* q, const PageKeys<Kv>& keys, s
             __m256 kv[T];
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
-                if (e % keys.kLine == 0)
-                    _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
-                kv[j] = load_8(k[j] + e);
+                if (e % kLine<Kv> == 0)
+                    _mm_prefetch(next_at<Kv>(keys, (t + j) * head_dim + e), _MM_HINT_T0);
+                kv[j] = Kv::load_8(k[j], e);
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
@@ -241,7 +331,7 @@ UNICORN_TARGET_AVX2 void softmax_avx2(float* scores, const Block& block, std::si
 }
 
 template <typename Kv, std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys<Kv>& values,
+UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys& values,
                                     std::size_t head_dim, const float* p) {
     for (std::size_t e = 0; e < head_dim; e += C * 8) {
         __m256 acc[Q][C];
@@ -251,14 +341,14 @@ UNICORN_TARGET_AVX2 void weigh_avx2(PartialRow* const* parts, const PageKeys<Kv>
             for (std::size_t c = 0; c < C; ++c)
                 acc[i][c] = _mm256_loadu_ps(parts[i]->acc + e + c * 8);
         }
-        const Kv* v = values.data + values.first * head_dim + e;
-        for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
-            const Kv* next = values.next + t * head_dim + e;
+        for (std::size_t t = values.first; t <= values.last; ++t) {
+            const typename Kv::Cursor v = Kv::at(values, t * head_dim + e);
             __m256 vv[C];
 #pragma GCC unroll 8
             for (std::size_t c = 0; c < C; ++c) {
-                if ((e + c * 8) % values.kLine == 0) _mm_prefetch(next + c * 8, _MM_HINT_T0);
-                vv[c] = load_8(v + c * 8);
+                if ((e + c * 8) % kLine<Kv> == 0)
+                    _mm_prefetch(next_at<Kv>(values, t * head_dim + e + c * 8), _MM_HINT_T0);
+                vv[c] = Kv::load_8(v, c * 8);
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
@@ -282,11 +372,12 @@ UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, 
                                    float scale, float* scores) {
     const std::size_t first_page = block.first / kPageTokens;
     const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
-    const Kv* first_values = page_data<Kv>(kv.v, kv, pages[first_page]);
-    const Kv* last_values = page_data<Kv>(kv.v, kv, pages[end_page - 1]);
+    const std::byte* first_values = page_data(kv.v, kv, pages[first_page]);
+    const std::byte* last_values = page_data(kv.v, kv, pages[end_page - 1]);
     float* packed_q = pack_queries(kv, block, scores);
     for (std::size_t page = first_page; page < end_page; ++page) {
-        const PageKeys<Kv> keys = page_keys(kv.k, kv, pages, page, block, first_values);
+        PageKeys keys = page_keys(kv.k, kv, pages, page, block, first_values);
+        if constexpr (Kv::kScaled) unpack_scales(keys, kv.head_dim, scales_in(scores));
         for (std::size_t i = 0; i < block.count;) {
             const std::size_t left = block.count - i;
             const float* q = packed_q + i * kMaxHeadDim;
@@ -309,7 +400,8 @@ UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, 
         std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
     }
     for (std::size_t page = first_page; page < end_page; ++page) {
-        const PageKeys<Kv> values = page_keys(kv.v, kv, pages, page, block, last_values);
+        PageKeys values = page_keys(kv.v, kv, pages, page, block, last_values);
+        if constexpr (Kv::kScaled) unpack_scales(values, kv.head_dim, scales_in(scores));
         for (std::size_t i = 0; i < block.count;) {
             const std::size_t left = block.count - i;
             PartialRow* const* parts = block.part.data() + i;
@@ -342,16 +434,16 @@ UNICORN_TARGET_AVX2 void span_avx2(const KvHead& kv, const std::int32_t* pages, 
 /// scores[i][t] = q[i] . k[t] * scale for the tokens of a page, in blocks of Q queries by T keys. A
 /// block that hangs over the first or last key repeats that key; softmax drops what it makes there.
 template <typename Kv, std::size_t Q, std::size_t T>
-UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys<Kv>& keys,
-                                         std::size_t head_dim, float scale, float* scores) {
+UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys& keys, std::size_t head_dim,
+                                         float scale, float* scores) {
     static_assert((T == 2 || T % 4 == 0) && kPageTokens % T == 0);
     const __m128 scales = _mm_set1_ps(scale);
     for (std::size_t t = keys.first - keys.first % T; t <= keys.last; t += T) {
-        const Kv* k[T];
+        typename Kv::Cursor k[T];
         __m512 dot[Q][T];
 #pragma GCC unroll 8
         for (std::size_t j = 0; j < T; ++j) {
-            k[j] = keys.data + std::clamp(t + j, keys.first, keys.last) * head_dim;
+            k[j] = Kv::at(keys, std::clamp(t + j, keys.first, keys.last) * head_dim);
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) dot[i][j] = _mm512_setzero_ps();
         }
@@ -359,9 +451,9 @@ UNICORN_TARGET_AVX512 void scores_avx512(const float* q, const PageKeys<Kv>& key
             __m512 kv[T];
 #pragma GCC unroll 8
             for (std::size_t j = 0; j < T; ++j) {
-                if (e % keys.kLine == 0)
-                    _mm_prefetch(keys.next + (t + j) * head_dim + e, _MM_HINT_T0);
-                kv[j] = load_16(k[j] + e);
+                if (e % kLine<Kv> == 0)
+                    _mm_prefetch(next_at<Kv>(keys, (t + j) * head_dim + e), _MM_HINT_T0);
+                kv[j] = Kv::load_16(k[j], e);
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < Q; ++i) {
@@ -430,7 +522,7 @@ UNICORN_TARGET_AVX512 void softmax_avx512(float* scores, const Block& block, std
 
 /// acc[i][e] += sum over the tokens of a page of p[i][t] * v[t][e], for C vectors of e from `e` on.
 template <typename Kv, std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys<Kv>& values,
+UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys& values,
                                         std::size_t head_dim, std::size_t e, const float* p) {
     __m512 acc[Q][C];
 #pragma GCC unroll 8
@@ -438,14 +530,14 @@ UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) acc[i][c] = _mm512_loadu_ps(parts[i]->acc + e + c * 16);
     }
-    const Kv* v = values.data + values.first * head_dim + e;
-    for (std::size_t t = values.first; t <= values.last; ++t, v += head_dim) {
+    for (std::size_t t = values.first; t <= values.last; ++t) {
+        const typename Kv::Cursor v = Kv::at(values, t * head_dim + e);
         __m512 vv[C];
-        const Kv* next = values.next + t * head_dim + e;
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < C; ++c) {
-            if (c * 16 % values.kLine == 0) _mm_prefetch(next + c * 16, _MM_HINT_T0);
-            vv[c] = load_16(v + c * 16);
+            if (c * 16 % kLine<Kv> == 0)
+                _mm_prefetch(next_at<Kv>(values, t * head_dim + e + c * 16), _MM_HINT_T0);
+            vv[c] = Kv::load_16(v, c * 16);
         }
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < Q; ++i) {
@@ -463,7 +555,7 @@ UNICORN_TARGET_AVX512 void weigh_avx512(PartialRow* const* parts, const PageKeys
 }
 
 template <typename Kv, std::size_t Q, std::size_t C>
-UNICORN_TARGET_AVX512 void weigh_page_avx512(PartialRow* const* parts, const PageKeys<Kv>& values,
+UNICORN_TARGET_AVX512 void weigh_page_avx512(PartialRow* const* parts, const PageKeys& values,
                                              std::size_t head_dim, const float* p) {
     std::size_t e = 0;
     for (; e + C * 16 <= head_dim; e += C * 16)
@@ -477,12 +569,13 @@ UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pag
                                        const Block& block, float scale, float* scores) {
     const std::size_t first_page = block.first / kPageTokens;
     const std::size_t end_page = (block.end - 1) / kPageTokens + 1;
-    const Kv* first_values = page_data<Kv>(kv.v, kv, pages[first_page]);
-    const Kv* last_values = page_data<Kv>(kv.v, kv, pages[end_page - 1]);
+    const std::byte* first_values = page_data(kv.v, kv, pages[first_page]);
+    const std::byte* last_values = page_data(kv.v, kv, pages[end_page - 1]);
     const float* q = pack_queries(kv, block, scores);
     for (std::size_t page = first_page; page < end_page; ++page) {
-        scores_avx512<Kv, Q, T>(q, page_keys(kv.k, kv, pages, page, block, first_values),
-                                kv.head_dim, scale, scores + page * kPageTokens);
+        PageKeys keys = page_keys(kv.k, kv, pages, page, block, first_values);
+        if constexpr (Kv::kScaled) unpack_scales(keys, kv.head_dim, scales_in(scores));
+        scores_avx512<Kv, Q, T>(q, keys, kv.head_dim, scale, scores + page * kPageTokens);
     }
     for (std::size_t i = 0; i < Q; ++i) {
         softmax_avx512(scores + i * kSpanTokens, block, block.query_first[i], block.query_end[i],
@@ -490,9 +583,10 @@ UNICORN_TARGET_AVX512 void span_avx512(const KvHead& kv, const std::int32_t* pag
         std::fill_n(block.part[i]->acc, kv.head_dim, 0.0f);
     }
     for (std::size_t page = first_page; page < end_page; ++page) {
-        weigh_page_avx512<Kv, Q, C>(block.part.data(),
-                                    page_keys(kv.v, kv, pages, page, block, last_values),
-                                    kv.head_dim, scores + page * kPageTokens);
+        PageKeys values = page_keys(kv.v, kv, pages, page, block, last_values);
+        if constexpr (Kv::kScaled) unpack_scales(values, kv.head_dim, scales_in(scores));
+        weigh_page_avx512<Kv, Q, C>(block.part.data(), values, kv.head_dim,
+                                    scores + page * kPageTokens);
     }
 }
 
@@ -577,15 +671,14 @@ void run_block(Isa isa, const KvHead& kv, const std::int32_t* pages, const Block
 
 }  // namespace
 
-std::size_t attention_scratch_floats() { return kMaxQueries * (kSpanTokens + kMaxHeadDim); }
+std::size_t attention_scratch_floats() { return kScoreFloats + kQueryFloats + kScaleFloats; }
 
 void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale,
                     std::size_t span, std::span<PartialRow> parts, float* scratch) {
     UNICORN_DCHECK(queries.count >= 1 && queries.count <= kMaxQueries &&
                    parts.size() >= queries.count);
     UNICORN_DCHECK(reinterpret_cast<std::uintptr_t>(scratch) % 64 == 0);
-    UNICORN_DCHECK(kv.type == tensor::DType::f16 || kv.type == tensor::DType::f32);
-    UNICORN_DCHECK(kv.head_dim > 0 && kv.head_dim % 16 == 0 && kv.head_dim <= kMaxHeadDim);
+    UNICORN_DCHECK(can_cache(kv.type, kv.head_dim));
     const std::size_t span_first = span * kSpanTokens;
     const std::size_t span_end = span_first + kSpanTokens;
 
@@ -625,8 +718,9 @@ void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float sca
             block.part[slot] = &parts[seen[next].query];
             block.end = std::max(block.end, seen[next].end);
         }
-        const auto run =
-            kv.type == tensor::DType::f32 ? run_block<float> : run_block<std::uint16_t>;
+        const auto run = kv.type == tensor::DType::f32   ? run_block<F32>
+                         : kv.type == tensor::DType::f16 ? run_block<F16>
+                                                         : run_block<Q8>;
         run(isa, kv, pages, block, scale, scratch);
     }
 }

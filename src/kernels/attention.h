@@ -1,33 +1,33 @@
 #pragma once
 // Attention of a few query vectors over a paged KV cache.
 //
-// Keys and values lie in pages of 32 tokens; a layer's pool is [pages, K, 32, E] for K and the
-// same for V, f16 or f32. A page table maps position/32 to a page. Softmax is computed online, span
-// by span of kSpanTokens keys (aligned to absolute positions), each span on its own, and spans are
-// merged in ascending order. So the result of a query depends neither on the queries beside it nor
-// on how spans are spread over threads.
+// Keys and values lie in pages of 32 tokens (kv_page.h); a layer's pool is [pages, K] such pages
+// for K and the same for V. A page table maps position/32 to a page. Softmax is computed online,
+// span by span of kSpanTokens keys (aligned to absolute positions), each span on its own, and spans
+// are merged in ascending order. So the result of a query depends neither on the queries beside it
+// nor on how spans are spread over threads.
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "kernels/isa.h"
+#include "kernels/kv_page.h"
 #include "tensor/dtype.h"
 
 namespace unicorn::kernels {
 
-inline constexpr std::size_t kPageTokens = 32;
 inline constexpr std::size_t kSpanTokens = 512;  // 16 pages
 inline constexpr std::size_t kMaxQueries = 8;    // query vectors that share one pass over the keys
 
 /// One KV head of one layer as a sequence sees it.
 struct KvHead {
-    tensor::DType type = tensor::DType::f16;  // of keys and values: f16 or f32
-    const void* k = nullptr;                  // page 0 of the pool, at this head
-    const void* v = nullptr;
-    std::size_t page_stride = 0;          // elements from a page to the next: K * 32 * E
+    tensor::DType type = tensor::DType::f16;  // of keys and values
+    const std::byte* k = nullptr;             // page 0 of the pool, at this head
+    const std::byte* v = nullptr;
+    std::size_t page_stride = 0;          // bytes from a page to the next: K * kv_page_bytes()
     const std::int32_t* pages = nullptr;  // page of each position/32; read only where needed
-    std::size_t head_dim = 0;             // E, a multiple of 16, at most 256
+    std::size_t head_dim = 0;             // E; can_cache(type, E)
 };
 
 /// Query vectors that share a KV head: heads of one group, or several rows of one sequence.
@@ -59,10 +59,12 @@ struct PartialRow {
 /// Accuracy  s_t within (E/8 + 8) * 2^-24 * scale * sum_e |q k| of exact; exp within a relative
 ///           2e-7 + 2^-24 * |s_t - max|, and 0 where s_t - max < -87; sum and acc in f32, in
 ///           ascending order of keys: within n * 2^-24 * sum_t p |v| for n keys. The scalar form
-///           rounds s_t and the results only.
+///           rounds s_t and the results only. K and V are meant as they are stored; kv_page.h says
+///           how far that is from what was to be stored.
 /// Scratch   attention_scratch_floats() floats, 64-byte aligned (checked in debug builds); what is
 ///           in them does not matter before or after.
-/// Cost      reads K and V once for all queries, 4 * E bytes a key; page p + 1 is prefetched while
+/// Cost      reads K and V once for all queries, 4 * E bytes a key in f16; page p + 1 is prefetched
+/// while
 ///           page p is used. One query or two are bound by memory, eight by multiply-adds.
 void attention_span(Isa isa, const KvHead& kv, const Queries& queries, float scale,
                     std::size_t span, std::span<PartialRow> parts, float* scratch);

@@ -30,22 +30,37 @@ std::vector<float> random_floats(std::size_t n) {
 
 /// A layer's cache of one KV head, in pages that lie in order, as a single sequence fills it.
 struct Cache {
-    Cache(std::size_t n_tokens, std::size_t head_dim)
-        : k(n_tokens * head_dim), v(k.size()), pages(n_tokens / kPageTokens) {
-        store_f16(Isa::scalar, k, random_floats(k.size()));
-        store_f16(Isa::scalar, v, random_floats(v.size()));
+    struct alignas(64) Line {
+        std::byte bytes[64];
+    };
+
+    Cache(tensor::DType dtype, std::size_t n_tokens, std::size_t dim)
+        : type(dtype), head_dim(dim), pages(n_tokens / kPageTokens) {
         std::iota(pages.begin(), pages.end(), 0);
+        const std::size_t page_bytes = kv_page_bytes(type, head_dim);
+        const std::vector<float> values = random_floats(n_tokens * head_dim);
+        for (std::vector<Line>* pool : {&k, &v}) {
+            pool->resize(pages.size() * page_bytes / sizeof(Line));
+            for (std::size_t t = 0; t < n_tokens; ++t) {
+                store_kv(runnable_isas().back(), type,
+                         pool->data()->bytes + t / kPageTokens * page_bytes, t % kPageTokens,
+                         std::span(values).subspan(t * head_dim, head_dim));
+            }
+        }
     }
 
     KvHead head() const {
-        return {.k = k.data(),
-                .v = v.data(),
-                .page_stride = k.size() / pages.size(),
+        return {.type = type,
+                .k = k.data()->bytes,
+                .v = v.data()->bytes,
+                .page_stride = kv_page_bytes(type, head_dim),
                 .pages = pages.data(),
-                .head_dim = k.size() / pages.size() / kPageTokens};
+                .head_dim = head_dim};
     }
 
-    std::vector<std::uint16_t> k, v;
+    tensor::DType type;
+    std::size_t head_dim;
+    std::vector<Line> k, v;
     std::vector<std::int32_t> pages;
 };
 
@@ -61,10 +76,9 @@ struct Scratch {
 /// `n_queries` queries over `n_tokens` keys; each query of a prefill sees one key more
 /// than the one before.
 /// Each iteration takes the next of `n_heads` caches, so that decode reads K and V from memory.
-void attend(benchmark::State& state, Isa isa, std::size_t n_queries, bool prefill,
-            std::size_t n_tokens, std::size_t head_dim, std::size_t n_heads) {
-    std::vector<Cache> caches;
-    for (std::size_t h = 0; h < n_heads; ++h) caches.emplace_back(n_tokens, head_dim);
+void attend(benchmark::State& state, Isa isa, tensor::DType type, std::size_t n_queries,
+            bool prefill, std::size_t n_tokens, std::size_t head_dim, std::size_t n_heads) {
+    const std::vector<Cache> caches(n_heads, Cache(type, n_tokens, head_dim));
     const std::vector<float> q = random_floats(n_queries * head_dim);
     std::vector<float> acc(2 * n_queries * head_dim);
     std::array<PartialRow, kMaxQueries> total, part;
@@ -93,7 +107,9 @@ void attend(benchmark::State& state, Isa isa, std::size_t n_queries, bool prefil
     }
     const double elements =
         2.0 * static_cast<double>(n_tokens * head_dim) * static_cast<double>(state.iterations());
-    state.counters["GB/s"] = benchmark::Counter(elements * 2e-9, benchmark::Counter::kIsRate);
+    const double bytes = elements * static_cast<double>(kv_page_bytes(type, head_dim)) /
+                         static_cast<double>(kPageTokens * head_dim);
+    state.counters["GB/s"] = benchmark::Counter(bytes * 1e-9, benchmark::Counter::kIsRate);
     state.counters["GMAC/s"] = benchmark::Counter(elements * 1e-9 * static_cast<double>(n_queries),
                                                   benchmark::Counter::kIsRate);
 }
@@ -147,13 +163,14 @@ void angles(benchmark::State& state) {
     }
 }
 
-void store(benchmark::State& state, Isa isa) {
-    const auto n = static_cast<std::size_t>(state.range(0));
-    const std::vector<float> x = random_floats(n);
-    std::vector<std::uint16_t> out(n);
+void store(benchmark::State& state, Isa isa, tensor::DType type) {
+    const auto head_dim = static_cast<std::size_t>(state.range(0));
+    const std::vector<float> x = random_floats(head_dim);
+    std::vector<std::byte> page(kv_page_bytes(type, head_dim));
+    std::size_t token = 0;
     for (auto _ : state) {
-        store_f16(isa, out, x);
-        benchmark::DoNotOptimize(out.data());
+        store_kv(isa, type, page.data(), ++token % kPageTokens, x);
+        benchmark::DoNotOptimize(page.data());
         benchmark::ClobberMemory();
     }
 }
@@ -162,18 +179,27 @@ const bool registered = [] {
     benchmark::RegisterBenchmark("rope_angles", angles)->Arg(128)->Arg(256);
     for (const Isa isa : runnable_isas()) {
         const std::string form = fmt::format("/{}", name(isa));
-        for (const std::size_t head_dim : {128u, 256u}) {
-            const std::string at = fmt::format("/E{}{}", head_dim, form);
-            for (const std::size_t n : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u}) {
-                benchmark::RegisterBenchmark(
-                    ("attend_4096/" + std::to_string(n) + at).c_str(),
-                    [=](benchmark::State& s) { attend(s, isa, n, n > 1, 4096, head_dim, 1); });
+        for (const tensor::DType type : {tensor::DType::f16, tensor::DType::q8_0}) {
+            for (const std::size_t head_dim : {128u, 256u}) {
+                const std::string at = fmt::format("/E{}/{}{}", head_dim, tensor::name(type), form);
+                for (const std::size_t n : {1u, 2u, 3u, 4u, 5u, 6u, 7u, 8u}) {
+                    benchmark::RegisterBenchmark(("attend_4096/" + std::to_string(n) + at).c_str(),
+                                                 [=](benchmark::State& s) {
+                                                     attend(s, isa, type, n, n > 1, 4096, head_dim,
+                                                            1);
+                                                 });
+                }
+                for (const std::size_t n : {2u, 4u}) {  // 80 x 4 MiB at E 256: more than the L3
+                    benchmark::RegisterBenchmark(("decode_4096/" + std::to_string(n) + at).c_str(),
+                                                 [=](benchmark::State& s) {
+                                                     attend(s, isa, type, n, false, 4096, head_dim,
+                                                            80);
+                                                 });
+                }
             }
-            for (const std::size_t n : {2u, 4u}) {  // 320 MiB of K and V at E 256: more than the L3
-                benchmark::RegisterBenchmark(
-                    ("decode_4096/" + std::to_string(n) + at).c_str(),
-                    [=](benchmark::State& s) { attend(s, isa, n, false, 4096, head_dim, 80); });
-            }
+            benchmark::RegisterBenchmark(
+                fmt::format("store_kv/{}{}", tensor::name(type), form).c_str(), store, isa, type)
+                ->Arg(256);
         }
         benchmark::RegisterBenchmark(("rms_norm" + form).c_str(), norm, isa, false)
             ->Arg(640)
@@ -187,7 +213,6 @@ const bool registered = [] {
             ->Arg(2048)
             ->Arg(10240);
         benchmark::RegisterBenchmark(("norm_rope" + form).c_str(), rotate, isa)->Arg(128)->Arg(256);
-        benchmark::RegisterBenchmark(("store_f16" + form).c_str(), store, isa)->Arg(256);
     }
     return true;
 }();

@@ -28,7 +28,7 @@ using tensor::DType;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kCacheTypes[] = {DType::f16, DType::f32};
+constexpr DType kCacheTypes[] = {DType::f16, DType::q8_0, DType::f32};
 
 /// Positions first..last, both included.
 struct Range {
@@ -51,27 +51,27 @@ public:
         std::mt19937 generator(seed);
         std::shuffle(order.begin(), order.end(), generator);
         // One page of poison in front, for the entries of -1.
-        k_.assign((n_pages + 1) * stride() * element_bytes(), kPoison);
+        k_.assign((n_pages + 1) * stride(), kPoison);
         v_ = k_;
         plain_k_.resize(n_pages * kPageTokens * head_dim);
         plain_v_ = plain_k_;
         static const std::vector<float> values = random_floats(4099, 3);
         std::size_t next = generator();
+        std::vector<float> vector(head_dim);
         for (const Range& range : ranges) {
             for (std::int32_t t = range.first; t <= range.last; ++t) {
                 const auto page = static_cast<std::size_t>(t) / kPageTokens;
                 table_[page] = order[page];
-                for (std::size_t e = 0; e < head_dim; ++e) {
-                    const std::size_t at = static_cast<std::size_t>(t) * head_dim + e;
-                    plain_k_[at] = put(k_, t, e, values[++next % values.size()]);
-                    plain_v_[at] = put(v_, t, e, values[++next % values.size()]);
+                for (const bool is_k : {true, false}) {
+                    for (float& x : vector) x = values[++next % values.size()];
+                    put(is_k ? k_ : v_, is_k ? plain_k_ : plain_v_, t, vector);
                 }
             }
         }
     }
 
     KvHead head() const {
-        const std::size_t at = (stride() + kPageTokens * head_dim_) * element_bytes();
+        const std::size_t at = stride() + kv_page_bytes(type_, head_dim_);
         return {.type = type_,
                 .k = k_.data() + at,
                 .v = v_.data() + at,
@@ -79,7 +79,11 @@ public:
                 .pages = table_.data(),
                 .head_dim = head_dim_};
     }
-    void set_k(std::int32_t t, std::size_t e, float value) { put(k_, t, e, value); }
+    void set_k(std::int32_t t, std::size_t e, float value) {
+        std::vector<float> vector(k(t), k(t) + head_dim_);
+        vector[e] = value;
+        put(k_, plain_k_, t, vector);
+    }
     /// The key and the value at position t, [E], as they are stored.
     const float* k(std::int32_t t) const {
         return &plain_k_[static_cast<std::size_t>(t) * head_dim_];
@@ -89,26 +93,33 @@ public:
     }
 
 private:
-    using Bytes = std::vector<std::uint8_t>;
-    static constexpr std::uint8_t kPoison = 0xFF;  // NaN in f16 and in f32
+    using Bytes = std::vector<std::byte>;
+    static constexpr std::byte kPoison{0xFF};  // NaN in f16 and in f32, so in scales too
 
-    std::size_t element_bytes() const { return type_ == DType::f32 ? 4 : 2; }
-    std::size_t stride() const { return 2 * kPageTokens * head_dim_; }
-    std::size_t place(std::int32_t t, std::size_t e) const {
+    std::size_t stride() const { return 2 * kv_page_bytes(type_, head_dim_); }
+    /// Stores `x` at position t, and what it then reads as in `plain`.
+    void put(Bytes& pool, std::vector<float>& plain, std::int32_t t, const std::vector<float>& x) {
         const auto position = static_cast<std::size_t>(t);
+        const std::size_t token = position % kPageTokens;
         const auto page = static_cast<std::size_t>(table_[position / kPageTokens] + 1);
-        const std::size_t token =
-            page * stride() + (kPageTokens + position % kPageTokens) * head_dim_;
-        return (token + e) * element_bytes();
-    }
-    /// Returns the value as it is stored.
-    float put(Bytes& pool, std::int32_t t, std::size_t e, float value) {
-        if (type_ == DType::f32) {
-            std::memcpy(&pool[place(t, e)], &value, sizeof value);
-            return value;
+        std::byte* const data = &pool[page * stride() + kv_page_bytes(type_, head_dim_)];
+        store_kv(Isa::scalar, type_, data, token, x);
+        for (std::size_t e = 0; e < head_dim_; ++e) {
+            float& out = plain[position * head_dim_ + e];
+            const std::size_t at = token * head_dim_ + e;
+            if (type_ == DType::f32) {
+                std::memcpy(&out, data + 4 * at, sizeof out);
+            } else if (type_ == DType::f16) {
+                out = f16_at(data + 2 * at);
+            } else {
+                const std::byte* scale = data + kPageTokens * head_dim_ + at / kKvGroup * 2;
+                out = static_cast<float>(static_cast<std::int8_t>(data[at])) * f16_at(scale);
+            }
         }
-        const std::uint16_t half = tensor::f32_to_f16(value);
-        std::memcpy(&pool[place(t, e)], &half, sizeof half);
+    }
+    static float f16_at(const std::byte* p) {
+        std::uint16_t half = 0;
+        std::memcpy(&half, p, sizeof half);
         return tensor::f16_to_f32(half);
     }
 
@@ -211,7 +222,8 @@ std::vector<float> attend(Isa isa, const Cache& cache, const Block& block) {
 
 /// What a query should give, by softmax in double over all its keys at once, and how far from it
 /// the contract allows: with d the largest relative error of an exp(s - max), from that of the
-/// scores and of exp itself, and n keys, (2 d + (n + n/8 + 16) 2^-24) * sum(p |v|) / sum(p).
+/// scores and of exp itself, and n keys, (2 d + (n + n/8 + 16) 2^-24) * sum(p |v|) / sum(p), and
+/// exp(-87) |v| of each key, below which p may be 0.
 struct Expected {
     std::vector<double> values, tolerances;
 };
@@ -236,7 +248,7 @@ Expected expected_attention(const Cache& cache, const Block& block, std::size_t 
     }
     const auto [least, most] = std::minmax_element(scores.begin(), scores.end());
     const double d = score_error + 2e-7 + kEpsilon * std::min(*most - *least, 88.0);
-    std::vector<double> sums(dim), magnitudes(dim);
+    std::vector<double> sums(dim), magnitudes(dim), dropped(dim);
     double sum = 0;
     for (std::int32_t t = range.first; t <= range.last; ++t) {
         const double p = std::exp(scores[static_cast<std::size_t>(t - range.first)] - *most);
@@ -245,20 +257,30 @@ Expected expected_attention(const Cache& cache, const Block& block, std::size_t 
             const double pv = p * static_cast<double>(cache.v(t)[e]);
             sums[e] += pv;
             magnitudes[e] += std::abs(pv);
+            dropped[e] += std::exp(-87.0) * std::abs(static_cast<double>(cache.v(t)[e]));
         }
     }
     const std::size_t n = scores.size();
     const double relative = 2 * d + (static_cast<double>(n + n / 8) + 16) * kEpsilon;
     for (std::size_t e = 0; e < dim; ++e) {
         sums[e] /= sum;
-        magnitudes[e] *= relative / sum;
+        magnitudes[e] = (magnitudes[e] * relative + dropped[e]) / sum;
     }
     return {std::move(sums), std::move(magnitudes)};
+}
+
+std::vector<std::pair<Isa, DType>> forms_and_types() {
+    std::vector<std::pair<Isa, DType>> result;
+    for (const Isa isa : runnable_isas()) {
+        for (const DType type : kCacheTypes) result.emplace_back(isa, type);
+    }
+    return result;
 }
 
 /// Every form and type of cache; the cache holds exactly the keys that the block may read.
 void check(const Block& block, const char* what) {
     for (const DType type : kCacheTypes) {
+        if (!can_cache(type, block.dim)) continue;
         const Cache cache(type, block.dim, block.ranges);
         std::vector<std::vector<float>> outs;
         for (const Isa isa : runnable_isas()) outs.push_back(attend(isa, cache, block));
@@ -291,12 +313,14 @@ std::vector<Range> rows_ending_at(std::int32_t last, std::size_t count,
 
 TEST(Attention, EveryContextLengthFrom1To1100) {
     for (std::int32_t n = 1; n <= 1100; ++n) {
-        ASSERT_NO_FATAL_FAILURE(check(Block(16, rows_ending_at(n - 1, 3)), "context"));
+        ASSERT_NO_FATAL_FAILURE(
+            check(Block(n % 2 == 0 ? 16 : 32, rows_ending_at(n - 1, 3)), "context"));
     }
 }
 
 TEST(Attention, EveryHeadDimAndNumberOfQueries) {
-    for (const std::size_t dim : {16u, 32u, 48u, 64u, 80u, 112u, 128u, 240u, 256u}) {
+    for (const std::size_t dim :
+         {16u, 32u, 48u, 64u, 80u, 96u, 112u, 128u, 160u, 224u, 240u, 256u}) {
         for (std::size_t count = 1; count <= kMaxQueries; ++count) {
             for (const std::int32_t n : {1, 9, 40, 545}) {
                 const Block block(dim, rows_ending_at(n - 1, count), 3.0f,
@@ -343,8 +367,10 @@ TEST(Attention, ScoresThatSpreadOverThousands) {
 
 TEST(Attention, AQueryIsTheSameInEveryBitWhateverIsBesideIt) {
     std::mt19937 generator(11);
-    for (int round = 0; round < 60; ++round) {
+    for (int round = 0; round < 120; ++round) {
+        const DType type = kCacheTypes[round % 3];
         const std::size_t dim = std::array<std::size_t, 5>{16, 64, 80, 128, 256}[generator() % 5];
+        if (!can_cache(type, dim)) continue;
         const std::size_t count = 2 + generator() % (kMaxQueries - 1);
         std::vector<Range> ranges(count);
         for (Range& range : ranges) {
@@ -355,7 +381,7 @@ TEST(Attention, AQueryIsTheSameInEveryBitWhateverIsBesideIt) {
                     : std::max(0, range.last - static_cast<std::int32_t>(generator() % 200));
         }
         const Block block(dim, ranges, 4.0f, static_cast<unsigned>(round));
-        const Cache cache(kCacheTypes[round % 2], dim, ranges);
+        const Cache cache(type, dim, ranges);
         for (const Isa isa : runnable_isas()) {
             for (std::size_t span = 0; span < 3; ++span) {
                 const Parts together(isa, cache.head(), block.queries(), span);
@@ -370,10 +396,30 @@ TEST(Attention, AQueryIsTheSameInEveryBitWhateverIsBesideIt) {
     }
 }
 
+TEST(Attention, SequencesReadThePagesTheyShareAlike) {
+    // A fork's table has the pages of its past; one page may even stand for two stretches of it.
+    for (const auto& [isa, type] : forms_and_types()) {
+        const Block block(64, std::vector<Range>(3, {0, 95}));
+        const Cache cache(type, 64, block.ranges);
+        const KvHead head = cache.head();
+        const std::vector<std::int32_t> fork(head.pages, head.pages + 3);
+        const std::vector<std::int32_t> twice = {fork[0], fork[0]};
+        const Block one(64, {{0, 31}}), two(64, {{0, 63}});
+        KvHead other = head;
+        other.pages = fork.data();
+        const Parts a(isa, head, block.queries(), 0), b(isa, other, block.queries(), 0);
+        for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(same(a.rows[i], b.rows[i], 64));
+        other.pages = twice.data();
+        const Parts once(isa, head, one.queries(), 0), repeated(isa, other, two.queries(), 0);
+        EXPECT_EQ(once.rows[0].max, repeated.rows[0].max);
+        EXPECT_NEAR(2 * once.rows[0].sum, repeated.rows[0].sum, 1e-5f * repeated.rows[0].sum);
+    }
+}
+
 TEST(Attention, ASpanWithoutKeysIsNeutral) {
     const Block block(32, {{0, 20}, {600, 700}});
-    const Cache cache(DType::f16, 32, block.ranges);
-    for (const Isa isa : runnable_isas()) {
+    for (const auto& [isa, type] : forms_and_types()) {
+        const Cache cache(type, 32, block.ranges);
         for (std::size_t span = 0; span < 4; ++span) {
             const Parts parts(isa, cache.head(), block.queries(), span);
             for (std::size_t i = 0; i < 2; ++i) {
@@ -388,8 +434,8 @@ TEST(Attention, ASpanWithoutKeysIsNeutral) {
 
 TEST(Attention, ANanQueryOrKeyReachesOnlyTheQueriesThatSeeIt) {
     const Block block(64, rows_ending_at(99, 8));  // query i sees keys 0..92+i
-    for (const Isa isa : runnable_isas()) {
-        Cache cache(DType::f16, 64, block.ranges);
+    for (const auto& [isa, type] : forms_and_types()) {
+        Cache cache(type, 64, block.ranges);
         const std::vector<float> expected = attend(isa, cache, block);
         Block nan_query = block;
         nan_query.q[2 * 64 + 63] = kNan;
@@ -416,10 +462,10 @@ TEST(Attention, ANanQueryOrKeyReachesOnlyTheQueriesThatSeeIt) {
 }
 
 TEST(Attention, ASpanOfNothingButNanIsNotTakenForOneWithoutKeys) {
-    const Block block(16, {{500, 511 + 20}});
-    for (const Isa isa : runnable_isas()) {
+    const Block block(32, {{500, 511 + 20}});
+    for (const auto& [isa, type] : forms_and_types()) {
         for (const bool first_span : {true, false}) {
-            Cache cache(DType::f16, 16, block.ranges);
+            Cache cache(type, 32, block.ranges);
             for (std::int32_t t = first_span ? 500 : 512; t <= (first_span ? 511 : 531); ++t)
                 cache.set_k(t, 0, kNan);
             for (const float value : attend(isa, cache, block))

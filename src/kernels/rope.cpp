@@ -1,17 +1,12 @@
 #include "kernels/rope.h"
 
-#include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
 #include "kernels/simd.h"
-#include "tensor/half.h"
 
 namespace unicorn::kernels {
 namespace {
-
-constexpr float kF16Max = 65504.0f;
 
 void norm_rope_scalar(float* x, const float* gain, float eps, const float* cos, const float* sin,
                       std::size_t half) {
@@ -28,12 +23,6 @@ void norm_rope_scalar(float* x, const float* gain, float eps, const float* cos, 
         const double s = static_cast<double>(sin[i]);
         x[i] = static_cast<float>(a * c - b * s);
         x[i + half] = static_cast<float>(b * c + a * s);
-    }
-}
-
-void store_f16_scalar(std::uint16_t* out, const float* x, std::size_t n) {
-    for (std::size_t i = 0; i < n; ++i) {
-        out[i] = tensor::f32_to_f16(std::clamp(x[i], -kF16Max, kF16Max));  // clamp leaves NaN alone
     }
 }
 
@@ -89,38 +78,6 @@ UNICORN_TARGET_AVX512 void norm_rope_avx512(float* x, const float* gain, float e
     }
 }
 
-// min and max return their second operand when one is NaN, so that NaN passes the clamp.
-UNICORN_TARGET_AVX2 inline __m128i to_f16_avx2(__m256 x) {
-    x = _mm256_min_ps(_mm256_set1_ps(kF16Max), x);
-    x = _mm256_max_ps(_mm256_set1_ps(-kF16Max), x);
-    return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-UNICORN_TARGET_AVX2 void store_f16_avx2(std::uint16_t* out, const float* x, std::size_t n) {
-    std::size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), to_f16_avx2(_mm256_loadu_ps(x + i)));
-    }
-    if (i < n) {
-        std::uint16_t tail[8];
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(tail),
-                         to_f16_avx2(_mm256_maskload_ps(x + i, simd::first_lanes_avx2(n - i))));
-        std::memcpy(out + i, tail, (n - i) * sizeof(std::uint16_t));
-    }
-}
-
-UNICORN_TARGET_AVX512 void store_f16_avx512(std::uint16_t* out, const float* x, std::size_t n) {
-    for (std::size_t i = 0; i < n; i += 16) {
-        const __mmask16 lanes = simd::first_lanes(n - i);
-        __m512 values = _mm512_maskz_loadu_ps(lanes, x + i);
-        values = _mm512_min_ps(_mm512_set1_ps(kF16Max), values);
-        values = _mm512_max_ps(_mm512_set1_ps(-kF16Max), values);
-        const __m256i halves =
-            _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        _mm256_mask_storeu_epi16(out + i, lanes, halves);
-    }
-}
-
 }  // namespace
 
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
@@ -147,15 +104,6 @@ void norm_rope(Isa isa, std::span<float> x, std::span<const float> gain, float e
                       : isa == Isa::avx2 ? norm_rope_avx2
                                          : norm_rope_avx512;
     form(x.data(), gain.data(), eps, cos.data(), sin.data(), half);
-}
-
-void store_f16(Isa isa, std::span<std::uint16_t> out, std::span<const float> x) {
-    UNICORN_DCHECK(out.size() == x.size());
-    switch (isa) {
-        case Isa::scalar: return store_f16_scalar(out.data(), x.data(), x.size());
-        case Isa::avx2: return store_f16_avx2(out.data(), x.data(), x.size());
-        case Isa::avx512: return store_f16_avx512(out.data(), x.data(), x.size());
-    }
 }
 
 }  // namespace unicorn::kernels

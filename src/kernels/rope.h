@@ -32,9 +32,4 @@ void rope_angles(std::int32_t position, double base, double divisor, std::span<f
 void norm_rope(Isa isa, std::span<float> x, std::span<const float> gain, float eps,
                std::span<const float> cos, std::span<const float> sin);
 
-/// out[i] = f16(x[i]), round to nearest even, clamped to +-65504 so that a cache never holds inf.
-/// Shapes    [N], any alignment.
-/// Errors    none. NaN stays NaN; all else is the same in every form.
-void store_f16(Isa isa, std::span<std::uint16_t> out, std::span<const float> x);
-
 }  // namespace unicorn::kernels

@@ -92,55 +92,5 @@ TEST(NormRope, ANanMakesTheHeadNan) {
     }
 }
 
-TEST(StoreF16, EveryFormRoundsToNearestEvenAndClamps) {
-    std::vector<float> x;
-    for (std::uint32_t h = 0; h < 0x7C00;
-         ++h) {  // every f16, the midpoints above it, and beside those
-        const float low = tensor::f16_to_f32(static_cast<std::uint16_t>(h));
-        const float high =
-            h == 0x7BFF ? 65536.0f : tensor::f16_to_f32(static_cast<std::uint16_t>(h + 1));
-        const float middle = low + (high - low) / 2;
-        for (const float value :
-             {low, middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1e9f)}) {
-            x.push_back(value);
-            x.push_back(-value);
-        }
-    }
-    const float infinity = std::numeric_limits<float>::infinity();
-    for (const float value :
-         {65505.0f, 65520.0f, 1e16f, std::numeric_limits<float>::max(), infinity, 1e-30f}) {
-        x.push_back(value);
-        x.push_back(-value);
-    }
-    for (const Isa isa : runnable_isas()) {
-        std::vector<std::uint16_t> out(x.size());
-        store_f16(isa, out, x);
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            std::uint16_t expected = tensor::f32_to_f16(x[i]);
-            if ((expected & 0x7FFF) == 0x7C00) expected -= 1;  // the largest finite f16
-            ASSERT_EQ(out[i], expected) << name(isa) << " x " << x[i];
-        }
-    }
-}
-
-TEST(StoreF16, WritesOnlyItsTailAndKeepsNanNan) {
-    for (const Isa isa : runnable_isas()) {
-        for (std::size_t n = 1; n <= 40; ++n) {
-            std::vector<float> x = random_floats(n, 4);
-            x[n / 2] = std::bit_cast<float>(0xFF800001u);  // a signalling NaN with a sign
-            Guarded<std::uint16_t> out(n);
-            store_f16(isa, out.span(), Guarded<float>(x).span());
-            for (std::size_t i = 0; i < n; ++i) {
-                if (i == n / 2) {
-                    EXPECT_TRUE(std::isnan(tensor::f16_to_f32(out[i]))) << name(isa);
-                } else {
-                    EXPECT_EQ(out[i], tensor::f32_to_f16(x[i])) << name(isa) << " N " << n;
-                }
-            }
-            EXPECT_TRUE(out.guards_intact()) << name(isa) << " N " << n;
-        }
-    }
-}
-
 }  // namespace
 }  // namespace unicorn::kernels

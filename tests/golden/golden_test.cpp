@@ -21,7 +21,8 @@
 namespace unicorn {
 namespace {
 
-constexpr double kTolerance = 1e-4;  // of the row's norm
+constexpr double kTolerance = 1e-4;         // of the row's norm
+constexpr double kQ8CacheTolerance = 4e-2;  // measured: 0.009 to 0.023
 constexpr std::size_t kChunk = 512;
 
 std::vector<std::string> cases() {
@@ -94,6 +95,7 @@ protected:
         const auto report = quant::convert_hf(folder_.path("hf"), gguf_path(), options);
         ASSERT_TRUE(report) << report.error().message;
     }
+    void compare_logits(tensor::DType kv_type, double tolerance);
     std::string gguf_path() const { return folder_.path("model.gguf"); }
 
     testing::TemporaryFolder folder_;
@@ -161,11 +163,11 @@ TEST_P(Golden, EveryLayerAgrees) {
     RecordProperty("worst", std::to_string(*std::ranges::max_element(worst)));
 }
 
-TEST_P(Golden, LogitsAgree) {
+void Golden::compare_logits(tensor::DType kv_type, double tolerance) {
     engine::EngineOptions options;
     options.threads = 2;
     options.context = expected_.tokens.size();
-    options.kv_type = tensor::DType::f32;
+    options.kv_type = kv_type;
     const auto engine = engine::Engine::open(gguf_path(), options);
     ASSERT_TRUE(engine) << engine.error().message;
     auto sequence = (*engine)->create_sequence();
@@ -188,8 +190,14 @@ TEST_P(Golden, LogitsAgree) {
         });
     ASSERT_TRUE(status) << status.error().message;
     EXPECT_EQ(checked, expected_.positions.size());
-    EXPECT_LE(worst, kTolerance);
+    EXPECT_LE(worst, tolerance);
     RecordProperty("worst", std::to_string(worst));
+}
+
+TEST_P(Golden, LogitsAgree) { compare_logits(tensor::DType::f32, kTolerance); }
+
+TEST_P(Golden, LogitsWithAQ8CacheAgreeUpToItsRounding) {
+    compare_logits(tensor::DType::q8_0, kQ8CacheTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Golden, ::testing::ValuesIn(cases()), [](const auto& test) {

@@ -13,7 +13,6 @@ namespace unicorn::backends::cpu {
 namespace {
 
 using kernels::kMaxQueries;
-using kernels::kPageTokens;
 using kernels::kSpanTokens;
 
 /// The blocks of a step over a batch. A block is up to kMaxQueries query vectors of one KV head of
@@ -71,12 +70,12 @@ public:
         const std::size_t e = step_.head_dim, group = step_.n_heads / step_.n_kv_heads;
         Block block;
         block.kv.head_dim = e;
-        block.kv.page_stride = step_.n_kv_heads * kPageTokens * e;
-        block.kv.pages = batch_.pages(step_.cache.group, run.slot);
         block.kv.type = step_.cache.k.type;
-        const std::size_t head_bytes = tensor::row_bytes(block.kv.type, kv_head * kPageTokens * e);
-        block.kv.k = step_.cache.k.host + head_bytes;
-        block.kv.v = step_.cache.v.host + head_bytes;
+        const std::size_t page_bytes = kernels::kv_page_bytes(block.kv.type, e);
+        block.kv.page_stride = step_.n_kv_heads * page_bytes;
+        block.kv.pages = batch_.pages(step_.cache.group, run.slot);
+        block.kv.k = step_.cache.k.host + kv_head * page_bytes;
+        block.kv.v = step_.cache.v.host + kv_head * page_bytes;
         const std::size_t end = std::min<std::size_t>(run.n_rows, (row_block + 1) * rows_);
         for (std::size_t r = row_block * rows_; r < end; ++r) {
             const std::int32_t position = run.first_position + static_cast<std::int32_t>(r);

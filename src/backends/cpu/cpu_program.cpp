@@ -40,10 +40,9 @@ bool projects(const TensorRef& w, const TensorRef& x, const TensorRef& out) {
 }
 
 bool caches(const device::KvCache& cache, std::size_t head_dim) {
-    const bool known = cache.k.type == tensor::DType::f16 || cache.k.type == tensor::DType::f32;
-    return on_host(cache.k) && on_host(cache.v) && known && cache.v.type == cache.k.type &&
-           cache.k.cols == head_dim && cache.v.cols == head_dim && head_dim % 16 == 0 &&
-           head_dim <= 256;
+    return on_host(cache.k) && on_host(cache.v) && cache.v.type == cache.k.type &&
+           cache.k.cols == head_dim && cache.v.cols == head_dim &&
+           kernels::can_cache(cache.k.type, head_dim);
 }
 
 struct Supports {

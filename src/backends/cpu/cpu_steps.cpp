@@ -5,9 +5,9 @@
 
 #include "backends/cpu/cpu_program.h"
 #include "backends/cpu/work.h"
-#include "kernels/attention.h"
 #include "kernels/dequantize.h"
 #include "kernels/gated_gelu.h"
+#include "kernels/kv_page.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 
@@ -193,7 +193,7 @@ void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
     const std::size_t e = step.head_dim, half = e / 2;
     const std::size_t vectors = step.n_heads + 2 * step.n_kv_heads;  // of a row: q, then k, then v
     const Range mine = context.team.split(context.batch.n_rows() * vectors);
-    const std::size_t vector_bytes = tensor::row_bytes(step.cache.k.type, e);
+    const std::size_t page_bytes = kernels::kv_page_bytes(step.cache.k.type, e);
     std::size_t run_index = 0;
     for (std::size_t i = mine.begin; i < mine.end; ++i) {
         const std::size_t t = i / vectors;
@@ -217,14 +217,10 @@ void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
         const auto position = static_cast<std::size_t>(context.batch.positions[t]);
         const std::int32_t* pages = context.batch.pages(step.cache.group, runs[run_index].slot);
         const auto page = static_cast<std::size_t>(pages[position / kernels::kPageTokens]);
-        const std::size_t slot = (page * step.n_kv_heads + head) * kernels::kPageTokens +
-                                 position % kernels::kPageTokens;
-        std::byte* const out = (is_k ? step.cache.k.host : step.cache.v.host) + slot * vector_bytes;
-        if (step.cache.k.type == tensor::DType::f16) {
-            kernels::store_f16(isa_, {reinterpret_cast<std::uint16_t*>(out), e}, x);
-        } else {
-            std::memcpy(out, x.data(), x.size_bytes());
-        }
+        std::byte* const pool = is_k ? step.cache.k.host : step.cache.v.host;
+        kernels::store_kv(isa_, step.cache.k.type,
+                          pool + (page * step.n_kv_heads + head) * page_bytes,
+                          position % kernels::kPageTokens, x);
     }
 }
 
