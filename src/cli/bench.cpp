@@ -104,6 +104,7 @@ public:
         report.device = (*engine)->device_name();
         report.threads = (*engine)->options().threads;
         report.isa = kernels::name(*isa);
+        report.kv_type = tensor::name((*engine)->options().kv_type);
 
         // The engine's own threads are parked while these read, and the other way round.
         ThreadPool pool(report.threads);

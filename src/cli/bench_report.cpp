@@ -65,11 +65,13 @@ std::string as_json(const BenchReport& report) {
                     {"file_bytes", report.model.file_bytes},
                     {"parameters", report.model.parameters},
                     {"types", report.model.types}};
+    out["kv_type"] = report.kv_type;
     out["rows"] = Json::array();
     for (const auto& row : report.rows) {
         Json entry;
         entry["test"] = row.test;
         entry["tok_s"] = {{"median", row.median_tok_s()}, {"min", least(row)}, {"max", most(row)}};
+        entry["bytes_per_token"] = row.bytes_per_token;
         entry["gb_s"] = row.gb_s();
         entry["bandwidth_share"] = row.bandwidth_share();
         for (const auto& [step, share] : breakdown(row)) entry["breakdown"][step] = share;
@@ -87,14 +89,14 @@ std::string csv_text(const std::string& text) {
 
 std::string as_csv(const BenchReport& report) {
     std::string out =
-        "cpu,threads,isa,model,parameters,types,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
+        "cpu,threads,isa,model,parameters,types,kv_type,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
         "bandwidth_share\n";
     for (const auto& row : report.rows) {
-        out += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f}\n",
-                           csv_text(report.machine.cpu), report.threads, report.isa,
-                           csv_text(report.model.name), report.model.parameters,
-                           csv_text(report.model.types), row.test, row.median_tok_s(), least(row),
-                           most(row), row.gb_s(), row.bandwidth_share());
+        out += fmt::format(
+            "{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f}\n",
+            csv_text(report.machine.cpu), report.threads, report.isa, csv_text(report.model.name),
+            report.model.parameters, csv_text(report.model.types), report.kv_type, row.test,
+            row.median_tok_s(), least(row), most(row), row.gb_s(), row.bandwidth_share());
     }
     return out;
 }
@@ -112,11 +114,12 @@ std::vector<std::vector<std::string>> cells(const BenchReport& report) {
 }
 
 std::string heading(const BenchReport& report) {
-    return fmt::format("{}, {} parameters, {} ({})\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n",
-                       report.model.name, report.model.parameters,
-                       human_bytes(static_cast<double>(report.model.file_bytes)),
-                       report.model.types, report.machine.cpu, report.device, report.machine.os,
-                       report.machine.compiler, read_gb_s(report));
+    return fmt::format(
+        "{}, {} parameters, {} ({}), KV {}\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n",
+        report.model.name, report.model.parameters,
+        human_bytes(static_cast<double>(report.model.file_bytes)), report.model.types,
+        report.kv_type, report.machine.cpu, report.device, report.machine.os,
+        report.machine.compiler, read_gb_s(report));
 }
 
 std::string as_markdown(const BenchReport& report) {

@@ -31,6 +31,7 @@ struct BenchReport {
     std::string device;  // "cpu, 2 threads, avx512"
     std::size_t threads = 0;
     std::string isa;
+    std::string kv_type = "f16";  // of the KV cache
     std::vector<BenchRow> rows;
 };
 

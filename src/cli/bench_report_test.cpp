@@ -18,6 +18,7 @@ BenchReport report() {
     r.device = "cpu, 2 threads, scalar";
     r.threads = 2;
     r.isa = "scalar";
+    r.kv_type = "q8_0";
     r.rows.push_back({.test = "pp512",
                       .tok_s = {100, 300, 200},
                       .read_gb_s = {40, 40, 40},
@@ -39,29 +40,32 @@ TEST(BenchReport, JsonHasTheAgreedShape) {
     EXPECT_EQ(json["machine"]["threads"], 2);
     EXPECT_EQ(json["machine"]["read_gb_s"], 40);
     EXPECT_EQ(json["model"]["parameters"], 3000);
+    EXPECT_EQ(json["kv_type"], "q8_0");
     ASSERT_EQ(json["rows"].size(), 2u);
     EXPECT_EQ(json["rows"][0]["test"], "pp512");
     EXPECT_EQ(json["rows"][0]["tok_s"],
               (nlohmann::json{{"median", 200}, {"min", 100}, {"max", 300}}));
+    EXPECT_DOUBLE_EQ(json["rows"][0]["bytes_per_token"].get<double>(), 1e7);
     EXPECT_DOUBLE_EQ(json["rows"][0]["gb_s"].get<double>(), 2);
     EXPECT_DOUBLE_EQ(json["rows"][1]["gb_s"].get<double>(), 30);
     EXPECT_DOUBLE_EQ(json["rows"][1]["bandwidth_share"].get<double>(), 0.75);
 }
 
 TEST(BenchReport, CsvQuotesText) {
-    EXPECT_EQ(format_report(report(), "csv", false),
-              "cpu,threads,isa,model,parameters,types,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
-              "bandwidth_share\n"
-              "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
-              "%\",pp512,200.000,100.000,300.000,2.000,0.0500\n"
-              "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
-              "%\",tg128@d4096,15.000,10.000,20.000,30.000,"
-              "0.7500\n");
+    EXPECT_EQ(
+        format_report(report(), "csv", false),
+        "cpu,threads,isa,model,parameters,types,kv_type,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
+        "bandwidth_share\n"
+        "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
+        "%\",q8_0,pp512,200.000,100.000,300.000,2.000,0.0500\n"
+        "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
+        "%\",q8_0,tg128@d4096,15.000,10.000,20.000,30.000,"
+        "0.7500\n");
 }
 
 TEST(BenchReport, TableAndMarkdownShowTheSameRows) {
     const std::string heading =
-        "model, 3000 parameters, 2.00 kB (q4_0 100 %)\n"
+        "model, 3000 parameters, 2.00 kB (q4_0 100 %), KV q8_0\n"
         "A \"CPU\", fast, cpu, 2 threads, scalar; Linux 1; gcc 1; plain reads 40.0 GB/s\n\n";
     EXPECT_EQ(format_report(report(), "md", false),
               heading +

@@ -22,6 +22,19 @@ bool parse_number(std::string_view text, Number& value) {
     return error == std::errc() && end == text.data() + text.size();
 }
 
+/// For CLI::Option::check(): what is wrong with a text that should be one of `choices`.
+std::function<std::string(const std::string&)> choice_check(const std::string& choices) {
+    return [choices](const std::string& given) -> std::string {
+        std::string_view rest = choices;
+        while (!rest.empty()) {
+            const std::size_t end = std::min(rest.find('|'), rest.size());
+            if (rest.substr(0, end) == given) return {};
+            rest.remove_prefix(std::min(end + 1, rest.size()));
+        }
+        return fmt::format("'{}' is none of {}", given, choices);
+    };
+}
+
 }  // namespace
 
 void add_model_option(CLI::App& app, std::string& path) {
@@ -45,16 +58,7 @@ CLI::Option* add_count(CLI::App& app, const std::string& name, std::size_t& valu
 
 CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
                         const std::string& choices, const std::string& text) {
-    const auto check = [choices](const std::string& given) -> std::string {
-        std::string_view rest = choices;
-        while (!rest.empty()) {
-            const std::size_t end = std::min(rest.find('|'), rest.size());
-            if (rest.substr(0, end) == given) return {};
-            rest.remove_prefix(std::min(end + 1, rest.size()));
-        }
-        return fmt::format("'{}' is none of {}", given, choices);
-    };
-    return app.add_option(name, value, text)->type_name(choices)->check(check);
+    return app.add_option(name, value, text)->type_name(choices)->check(choice_check(choices));
 }
 
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
@@ -67,6 +71,17 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
                   "allows, at most 4096")
             ->group(kEngineGroup);
     }
+    const char* const kv_types = "f16|q8_0|f32";
+    app.add_option_function<std::string>(
+           "--kv-type",
+           [&options](const std::string& name) {
+               options.kv_type = *tensor::dtype_from_name(name);
+           },
+           "What the context's keys and values are kept as (default f16);\nq8_0 takes about half "
+           "of the memory of f16, for a small error")
+        ->type_name(kv_types)
+        ->check(choice_check(kv_types))
+        ->group(kEngineGroup);
     add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
         ->group(kEngineGroup);
 }

@@ -54,11 +54,11 @@ std::string stats_text(const engine::Engine& engine, const engine::Generation& g
     return fmt::format(
         "prompt  {} tokens{}, {:.2f} s, {:.1f} tok/s\n"
         "answer  {} tokens, {:.2f} s, {:.1f} tok/s, {:.1f} GB/s, ended by {}\n"
-        "memory  weights {}, KV {}, workspace {}\n"
+        "memory  weights {}, KV {} ({}), workspace {}\n"
         "device  {}, seed {}\n",
         g.prompt_tokens, reused, g.prompt_s, g.prompt_tok_s(), g.ids.size(), g.decode_s, g.tok_s(),
         gb_per_s, engine::name(g.finish), human_bytes(static_cast<double>(memory.weight_bytes)),
-        human_bytes(static_cast<double>(memory.kv_bytes)),
+        human_bytes(static_cast<double>(memory.kv_bytes)), tensor::name(engine.options().kv_type),
         human_bytes(static_cast<double>(memory.workspace_bytes)), engine.device_name(), seed);
 }
 
