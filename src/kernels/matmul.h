@@ -74,8 +74,30 @@ void matmul_packed(Isa isa, const PackedMatrix& w, const QuantizedRows& x, std::
 /// The same for f32, f16 and bf16 weights as they lie, rows [first, last) of `w`:
 /// out[t, r] = sum_d w[r, d] * x[t, d]; x: [T, D] f32, `x_stride` floats apart.
 /// Accuracy  f32 products and sums in a fixed order; within D * 2^-24 * sum|w x| of the exact sum.
+///           Where use_bf16_dot(), the avx512 form of bf16 is matmul_bf16_dot with its bound.
 void matmul_float(Isa isa, const tensor::MatrixView& w, const float* x, std::size_t x_stride,
                   std::size_t n_rows, std::size_t first, std::size_t last, float* out,
                   std::size_t out_stride);
+
+/// Whether this CPU has AVX512-BF16.
+bool has_bf16_dot();
+
+/// Whether matmul_float takes it: on AMD's CPUs (Zen 4 and later), which are documented to issue
+/// one a cycle, twice the multiply-adds of f32. Not on Intel's: on a Sapphire Rapids its rate is
+/// 0.49 times that of f32 (limits_bench). The environment variable UNICORN_BF16_DOT=0 or 1
+/// overrides.
+bool use_bf16_dot();
+
+inline constexpr std::size_t kMaxBf16DotCols = 32768;
+
+/// matmul_float for bf16 weights with x rounded to bf16, to nearest even. Requires has_bf16_dot()
+/// and w.cols <= kMaxBf16DotCols.
+/// Accuracy  within (2^-8 + (D + 2) * 2^-24) * sum|w x| of the exact sum, and 2^-120 * D for what
+/// is
+///           subnormal, which counts as zero.
+/// Cost      64 KiB of stack.
+void matmul_bf16_dot(const tensor::MatrixView& w, const float* x, std::size_t x_stride,
+                     std::size_t n_rows, std::size_t first, std::size_t last, float* out,
+                     std::size_t out_stride);
 
 }  // namespace unicorn::kernels

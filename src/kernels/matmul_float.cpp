@@ -230,6 +230,8 @@ void matmul_float(Isa isa, const tensor::MatrixView& w, const float* x, std::siz
             if (w.type == DType::f16) return kBlocksAvx2<DType::f16>.run(p);
             return kBlocksAvx2<DType::bf16>.run(p);
         case Isa::avx512:
+            if (w.type == DType::bf16 && use_bf16_dot() && w.cols <= kMaxBf16DotCols)
+                return matmul_bf16_dot(w, x, x_stride, n_rows, first, last, out, out_stride);
             if (w.type == DType::f32) return kBlocksAvx512<DType::f32>.run(p);
             if (w.type == DType::f16) return kBlocksAvx512<DType::f16>.run(p);
             return kBlocksAvx512<DType::bf16>.run(p);

@@ -70,7 +70,11 @@ TEST_P(MatmulFloat, IsWithinItsBoundInEveryForm) {
                                 value += product;
                                 magnitude += std::abs(product);
                             }
-                            const double bound = static_cast<double>(cols) * 0x1p-24 * magnitude;
+                            const bool rounds_x =
+                                type == DType::bf16 && isa == Isa::avx512 && use_bf16_dot();
+                            const double bound =
+                                (rounds_x ? 0x1p-8 : 0.0) * magnitude +
+                                static_cast<double>(cols + 2 * rounds_x) * 0x1p-24 * magnitude;
                             ASSERT_NEAR(static_cast<double>(out[t * out_stride + r]), value, bound)
                                 << name(isa) << " [" << rows << ", " << cols << "] t " << t << " r "
                                 << r;
@@ -131,6 +135,51 @@ TEST_P(MatmulFloat, ANanStaysInItsRow) {
                 EXPECT_TRUE(std::isnan(out[i])) << name(isa);
             else
                 EXPECT_EQ(out[i], clean[i]) << name(isa);
+        }
+    }
+}
+
+TEST(MatmulBf16Dot, IsWithinItsBoundAndTheSameForEveryBatchAndRange) {
+    if (!has_bf16_dot()) GTEST_SKIP() << "this CPU has no AVX512-BF16";
+    for (const std::size_t cols : {1, 2, 31, 32, 33, 63, 1152, 5000, 20000}) {
+        constexpr std::size_t kRows = 11;
+        constexpr std::size_t kTokens = 13;
+        const auto bytes = random_weights(DType::bf16, kRows * cols, 7);
+        const tensor::MatrixView w = {DType::bf16, kRows, cols, bytes.data()};
+        std::vector<float> weights(kRows * cols);
+        dequantize_row(DType::bf16, bytes.data(), weights);
+        const std::size_t x_stride = cols + 1;
+        const auto x = random_floats(kTokens * x_stride - 1, 8);
+        std::vector<float> whole(kTokens * kRows);
+        matmul_bf16_dot(w, x.data(), x_stride, kTokens, 0, kRows, whole.data(), kRows);
+        for (std::size_t t = 0; t < kTokens; ++t) {
+            for (std::size_t r = 0; r < kRows; ++r) {
+                double value = 0;
+                double magnitude = 0;
+                for (std::size_t c = 0; c < cols; ++c) {
+                    const double product = static_cast<double>(weights[r * cols + c]) *
+                                           static_cast<double>(x[t * x_stride + c]);
+                    value += product;
+                    magnitude += std::abs(product);
+                }
+                const auto n = static_cast<double>(cols);
+                const double bound = (0x1p-8 + (n + 2) * 0x1p-24) * magnitude + n * 0x1p-120;
+                ASSERT_NEAR(static_cast<double>(whole[t * kRows + r]), value, bound)
+                    << "[" << kRows << ", " << cols << "] t " << t << " r " << r;
+            }
+        }
+        for (const std::size_t batch : {1, 3, 4, 5}) {
+            std::vector<float> out(whole.size());
+            for (std::size_t t = 0; t < kTokens; t += batch) {
+                for (const auto& [first, last] :
+                     {std::pair{9, 11}, std::pair{2, 9}, std::pair{0, 2}}) {
+                    matmul_bf16_dot(w, x.data() + t * x_stride, x_stride,
+                                    std::min(batch, kTokens - t), first, last,
+                                    out.data() + t * kRows, kRows);
+                }
+            }
+            EXPECT_EQ(std::memcmp(out.data(), whole.data(), whole.size() * sizeof(float)), 0)
+                << cols << " columns, batches of " << batch;
         }
     }
 }
