@@ -33,6 +33,7 @@ struct RowTile {
 ///   offset       [1]   int32: -offset * sum of the group's codes; the integer sum starts there
 ///   minimum      [1]   f32: scale * sum of the group's codes
 ///   half_offset  [1,2] int32, half_min [1,2] f32: the same for half groups
+///   half_pair    [1]   2 int16: the sums of the half groups' codes
 class SideWords {
 public:
     static constexpr std::size_t kCapacity = 32768;  // 128 KiB of stack
@@ -76,6 +77,9 @@ inline void SideWords::put(float scale, const std::int32_t* sums, GroupSum sum, 
         case GroupSum::half_min:
             out[1] = real(scale * static_cast<float>(sums[0]));
             out[2] = real(scale * static_cast<float>(sums[1]));
+            break;
+        case GroupSum::half_pair:
+            out[1] = (integer(sums[0]) & 0xFFFFu) | integer(sums[1]) << 16;
             break;
     }
 }

@@ -1,17 +1,13 @@
 // matmul_packed with AVX-512 VNNI: a vector is 16 rows of a panel, one row a lane.
-//
-// Up to kDirect rows of activations, a panel is unpacked in registers as it is read: that is the
-// path of decoding, bound by memory. More rows go through a chunk of the panel unpacked to bytes
-// once for up to 64 rows; tiles of at most 16 rows then keep their sums in registers. Both compute
-// each output by the same integer sums and the same float operations in the same order.
+// matmul_packed_blocks.h has the order of work.
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <utility>
 
-#include "base/check.h"
 #include "kernels/matmul_packed.h"
+#include "kernels/matmul_packed_blocks.h"
 #include "kernels/matmul_simd.h"
 #include "kernels/unpack_avx512.h"
 
@@ -20,18 +16,6 @@ namespace {
 
 using namespace avx512;  // unpack_avx512.h
 using tensor::DType;
-
-constexpr std::size_t kDirect = 8;  // most rows for which the panel is unpacked in registers
-constexpr std::size_t kTile = 16;   // most rows whose sums are in registers
-// Groups unpacked at a time: 12 KiB of codes and 12 KiB of a tile's activations share L1. With 16
-// the sums' loads and stores cost 4 %; with 32 q8_0 loses 2 %, as L1 overflows.
-constexpr std::size_t kChunk = 24;
-constexpr std::size_t kRowBlock = 64;  // rows for which a chunk is unpacked once; 128 gain nothing
-constexpr std::size_t kPanelBlock = 128;  // panels for which a chunk of rows is laid out once
-// Bytes between what is read and what is prefetched, for few rows. Share of the read bandwidth with
-// one thread on a Sapphire Rapids VM, q4_0 and q2_k: 0.84, 0.74 with 2048; 0.80, 0.74 with 4096;
-// 0.75, 0.67 with 1024; 0.71, 0.53 without.
-constexpr std::size_t kAhead = 2048;
 
 // ---- the inner loop ----
 
@@ -177,20 +161,8 @@ UNICORN_INLINE_VNNI void add_group(__m512 (&acc)[kT], const W& w, const Scales& 
 
 // ---- few rows: straight from the panel ----
 
-/// Panels [first, last) and where their outputs go.
-struct PanelRange {
-    const PackedMatrix& w;
-    std::size_t first;
-    std::size_t last;
-    float* out;
-    std::size_t out_stride;
-
-    /// The lanes of panel `p` that are rows.
-    __mmask16 mask(std::size_t p) const {
-        const std::size_t n = std::min(kPanelRows, w.rows - p * kPanelRows);
-        return static_cast<__mmask16>((1u << n) - 1);
-    }
-};
+/// The lanes of a panel of `n_rows` rows that are rows.
+constexpr __mmask16 lanes(std::size_t n_rows) { return static_cast<__mmask16>((1u << n_rows) - 1); }
 
 constexpr Inner direct_inner(DType type) {
     if (type == DType::q2_k) return Inner::pairs_min;
@@ -209,24 +181,18 @@ UNICORN_TARGET_VNNI void direct(const PanelRange& range, const RowTile& rows) {
     const std::size_t n_groups = rows.cols / kGroup;
     const std::size_t bytes = panel_bytes(kType, rows.cols);
     for (std::size_t p = range.first; p < range.last; ++p) {
-        const auto* block = reinterpret_cast<const Byte*>(range.w.data) + p * bytes;
+        const Byte* block = range.panel(p, bytes);
         __m512 acc[kT];
         UNICORN_UNROLL
         for (int t = 0; t < kT; ++t) acc[t] = _mm512_setzero_ps();
         Cursor<kInner, false> x = {rows.codes, rows.side, rows.cols, rows.side_stride};
         for (std::size_t g = 0; g < n_groups; g += kFormat.groups) {
             const std::size_t n = std::min(kFormat.groups, n_groups - g);
-            for (std::size_t b = 0; b < kFormat.header_bytes; b += 64) {
-                _mm_prefetch(reinterpret_cast<const char*>(block + kAhead + b), _MM_HINT_T0);
-            }
+            prefetch_panel<kFormat.header_bytes>(block);
             const BlockScales shared = block_scales<kType>(block);
             const Byte* p_codes = block + kFormat.header_bytes;
             for (std::size_t i = 0; i < n; ++i) {
-                UNICORN_UNROLL
-                for (int v = 0; v < kFormat.bits; ++v) {
-                    _mm_prefetch(reinterpret_cast<const char*>(p_codes + kAhead + 64 * v),
-                                 _MM_HINT_T0);
-                }
+                prefetch_panel<kFormat.group_bytes()>(p_codes);
                 Codes w;
                 unpack<kType>(p_codes, w);
                 Cursor<kInner, false> group = x;
@@ -237,7 +203,7 @@ UNICORN_TARGET_VNNI void direct(const PanelRange& range, const RowTile& rows) {
             }
             block += kFormat.block_bytes();
         }
-        const __mmask16 mask = range.mask(p);
+        const __mmask16 mask = lanes(range.n_rows(p));
         float* out = range.out + p * kPanelRows;
         UNICORN_UNROLL
         for (int t = 0; t < kT; ++t)
@@ -248,12 +214,21 @@ UNICORN_TARGET_VNNI void direct(const PanelRange& range, const RowTile& rows) {
 
 // ---- many rows: through an unpacked chunk ----
 
-/// kChunk groups of a panel, a byte a code.
-struct Chunk {
-    alignas(64) Byte codes[kChunk][8][64];
-    float scale[kChunk][2][kPanelRows];
-    float min[kChunk][2][kPanelRows];
+struct Form {
+    using Code = std::int8_t;
+    static constexpr std::size_t kDirect = 8;
+    static constexpr std::size_t kTile = 16;
+    // 12 KiB of codes and 12 KiB of a tile's activations share L1. With 16 groups the sums' loads
+    // and stores cost 4 %; with 32 q8_0 loses 2 %, as L1 overflows.
+    static constexpr std::size_t kChunk = 24;
+    static constexpr std::size_t kRowBlock = 64;  // 128 gain nothing
+    struct Chunk {
+        alignas(64) Byte codes[kChunk][8][64];
+        float scale[kChunk][2][kPanelRows];
+        float min[kChunk][2][kPanelRows];
+    };
 };
+using Chunk = Form::Chunk;
 
 constexpr Inner chunk_inner(DType type) {
     if (type == DType::q2_k) return Inner::half_min;
@@ -303,72 +278,24 @@ UNICORN_TARGET_VNNI void unpack_chunk(const Byte* panel, std::size_t first, std:
     }
 }
 
-/// A block of rows over kChunk groups, one tile after another: [group][row of the tile].
-struct RowChunk {
-    alignas(64) std::int8_t codes[kRowBlock * kChunk * kGroup];
-    std::uint32_t side[kRowBlock * kChunk * 3];
-
-    /// Groups [first, first + n) of rows [t, t + size) of x, to the place of row `row` of the
-    /// block.
-    void fill(const QuantizedRows& x, std::size_t t, std::size_t row, std::size_t size,
-              std::size_t first, std::size_t n, GroupSum sum, int offset) {
-        switch (sum) {
-            case GroupSum::offset:
-                return fill_as<GroupSum::offset>(x, t, row, size, first, n, offset);
-            case GroupSum::minimum:
-                return fill_as<GroupSum::minimum>(x, t, row, size, first, n, offset);
-            case GroupSum::half_min:
-                return fill_as<GroupSum::half_min>(x, t, row, size, first, n, offset);
-            case GroupSum::half_offset:
-                return fill_as<GroupSum::half_offset>(x, t, row, size, first, n, offset);
-        }
-    }
-
-private:
-    template <GroupSum kSum>
-    UNICORN_TARGET_VNNI void fill_as(const QuantizedRows& x, std::size_t t, std::size_t row,
-                                     std::size_t size, std::size_t first, std::size_t n,
-                                     int offset) {
-        constexpr std::size_t kWords = SideWords::words(kSum);
-        const std::size_t n_groups = x.cols / kGroup;
-        for (std::size_t j = 0; j < size; ++j) {
-            const std::size_t i = (t + j) * n_groups + first;
-            const std::int8_t* from = x.codes + i * kGroup;
-            const float* scales = x.scales + i;
-            const std::int32_t* sums = x.sums + 2 * i;
-            std::int8_t* c = codes + row * kChunk * kGroup + j * kGroup;
-            std::uint32_t* s = side + row * kChunk * kWords + j * kWords;
-            for (std::size_t g = 0; g < n; ++g) {
-                const auto* block = reinterpret_cast<const __m256i*>(from + g * kGroup);
-                _mm256_store_si256(reinterpret_cast<__m256i*>(c), _mm256_loadu_si256(block));
-                SideWords::put(scales[g], sums + 2 * g, kSum, offset, s);
-                c += size * kGroup;
-                s += size * kWords;
-            }
-        }
-    }
-};
-
-/// One tile of rows over `n` groups of a chunk; `out` holds the sums of the groups before. Each
-/// group asks for `ahead_step` bytes at `ahead`: so the next panel's part comes while this is used.
+/// One tile of rows over `n` groups of a chunk.
 template <Inner kInner, int kT>
 UNICORN_TARGET_VNNI void tile(const Chunk& chunk, std::size_t n, const std::int8_t* codes,
-                              const std::uint32_t* side, bool begin, float* out,
-                              std::size_t out_stride, __mmask16 mask, const Byte* ahead,
-                              std::size_t ahead_step) {
+                              const std::uint32_t* side, const TileOutput& to) {
+    const __mmask16 mask = lanes(to.n_rows);
+    const Byte* ahead = to.ahead;
     __m512 acc[kT];
     UNICORN_UNROLL
     for (int t = 0; t < kT; ++t) {
-        acc[t] = begin
-                     ? _mm512_setzero_ps()
-                     : _mm512_maskz_loadu_ps(mask, out + static_cast<std::size_t>(t) * out_stride);
+        const float* p = to.out + static_cast<std::size_t>(t) * to.out_stride;
+        acc[t] = to.begin ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, p);
     }
     Cursor<kInner, true> x = {codes, side};
     for (std::size_t g = 0; g < n; ++g) {
-        for (std::size_t b = 0; b < ahead_step; b += 64) {
+        for (std::size_t b = 0; b < to.ahead_step; b += 64) {
             _mm_prefetch(reinterpret_cast<const char*>(ahead + b), _MM_HINT_T1);
         }
-        ahead += ahead_step;
+        ahead += to.ahead_step;
         Scales s = {};
         s.scale[0] = _mm512_load_ps(chunk.scale[g][0]);
         if constexpr (kInner == Inner::half_offset) s.scale[1] = _mm512_load_ps(chunk.scale[g][1]);
@@ -379,129 +306,40 @@ UNICORN_TARGET_VNNI void tile(const Chunk& chunk, std::size_t n, const std::int8
     }
     UNICORN_UNROLL
     for (int t = 0; t < kT; ++t)
-        _mm512_mask_storeu_ps(out + static_cast<std::size_t>(t) * out_stride, mask, acc[t]);
+        _mm512_mask_storeu_ps(to.out + static_cast<std::size_t>(t) * to.out_stride, mask, acc[t]);
 }
 
 // ---- tables ----
 
-using DirectFn = void (*)(const PanelRange&, const RowTile&);
-using UnpackFn = void (*)(const Byte*, std::size_t, std::size_t, Chunk&);
-using TileFn = void (*)(const Chunk&, std::size_t, const std::int8_t*, const std::uint32_t*, bool,
-                        float*, std::size_t, __mmask16, const Byte*, std::size_t);
+using Kernels = PackedKernels<Form>;
 
 template <DType kType, std::size_t... kI>
-constexpr std::array<DirectFn, kDirect> direct_table(std::index_sequence<kI...>) {
-    return {direct<kType, static_cast<int>(kI) + 1>...};
+constexpr auto direct_table(std::index_sequence<kI...>) {
+    return std::array{direct<kType, static_cast<int>(kI) + 1>...};
 }
 template <Inner kInner, std::size_t... kI>
-constexpr std::array<TileFn, kTile> tile_table(std::index_sequence<kI...>) {
-    return {tile<kInner, static_cast<int>(kI) + 1>...};
+constexpr auto tile_table(std::index_sequence<kI...>) {
+    return std::array{tile<kInner, static_cast<int>(kI) + 1>...};
 }
 
 template <Inner kInner>
-constexpr std::array<TileFn, kTile> kTiles = tile_table<kInner>(std::make_index_sequence<kTile>());
-
-struct Kernels {
-    std::array<DirectFn, kDirect> direct;  // by rows - 1
-    UnpackFn unpack;
-    const std::array<TileFn, kTile>* tile;  // by rows - 1
-    GroupSum chunk_sum;
-    int chunk_offset;
-};
+constexpr auto kTiles = tile_table<kInner>(std::make_index_sequence<Form::kTile>());
 
 template <DType kType>
-constexpr Kernels kKernels = {direct_table<kType>(std::make_index_sequence<kDirect>()),
-                              unpack_chunk<kType>, &kTiles<chunk_inner(kType)>, chunk_sum(kType),
+constexpr Kernels kKernels = {direct_table<kType>(std::make_index_sequence<Form::kDirect>()),
+                              panel_format(kType).sum,
+                              unpack_chunk<kType>,
+                              &kTiles<chunk_inner(kType)>,
+                              chunk_sum(kType),
                               chunk_offset(kType)};
-
-const Kernels& kernels_of(DType type) {
-    switch (type) {
-        case DType::q4_0: return kKernels<DType::q4_0>;
-        case DType::q4_1: return kKernels<DType::q4_1>;
-        case DType::q5_0: return kKernels<DType::q5_0>;
-        case DType::q5_1: return kKernels<DType::q5_1>;
-        case DType::q8_0: return kKernels<DType::q8_0>;
-        case DType::q2_k: return kKernels<DType::q2_k>;
-        case DType::q3_k: return kKernels<DType::q3_k>;
-        case DType::q4_k: return kKernels<DType::q4_k>;
-        case DType::q5_k: return kKernels<DType::q5_k>;
-        case DType::q6_k: return kKernels<DType::q6_k>;
-        case DType::iq4_nl: return kKernels<DType::iq4_nl>;
-        case DType::iq4_xs: return kKernels<DType::iq4_xs>;
-        case DType::f32:
-        case DType::f16:
-        case DType::bf16: break;
-    }
-    check_failed("a packed matrix has a quantised type", __FILE__, __LINE__);
-}
-
-/// Rows [t0, t0 + n_rows) of x, at most kRowBlock: a few panels at a time, a chunk of columns after
-/// another, each panel's part unpacked once. `out` keeps the sums between chunks.
-void block_of_rows(const Kernels& kernels, const PanelRange& range, const QuantizedRows& x,
-                   std::size_t t0, std::size_t n_rows) {
-    const std::size_t n_groups = x.cols / kGroup;
-    const std::size_t bytes = panel_bytes(range.w.type, x.cols);
-    const PanelFormat format = panel_format(range.w.type);
-    const std::size_t words = SideWords::words(kernels.chunk_sum);
-    const std::size_t n_tiles = (n_rows + kTile - 1) / kTile;
-    const auto tile_begin = [&](std::size_t i) { return n_rows * i / n_tiles; };
-    Chunk chunk;
-    RowChunk rows;
-    for (std::size_t first = range.first; first < range.last; first += kPanelBlock) {
-        const std::size_t last = std::min(range.last, first + kPanelBlock);
-        for (std::size_t g = 0; g < n_groups; g += kChunk) {
-            const std::size_t n = std::min(kChunk, n_groups - g);
-            for (std::size_t i = 0; i < n_tiles; ++i) {
-                const std::size_t t = tile_begin(i);
-                rows.fill(x, t0 + t, t, tile_begin(i + 1) - t, g, n, kernels.chunk_sum,
-                          kernels.chunk_offset);
-            }
-            const std::size_t begin = g / format.groups * format.block_bytes();
-            const std::size_t part = (n + format.groups - 1) / format.groups * format.block_bytes();
-            const std::size_t ahead_step = (part + n_tiles * n - 1) / (n_tiles * n);
-            for (std::size_t p = first; p < last; ++p) {
-                const Byte* panel = reinterpret_cast<const Byte*>(range.w.data) + p * bytes;
-                kernels.unpack(panel, g, n, chunk);
-                for (std::size_t i = 0; i < n_tiles; ++i) {
-                    const std::size_t t = tile_begin(i);
-                    const Byte* ahead = panel + bytes + begin + i * n * ahead_step;
-                    (*kernels.tile)[tile_begin(i + 1) - t - 1](
-                        chunk, n, rows.codes + t * kChunk * kGroup, rows.side + t * kChunk * words,
-                        g == 0, range.out + (t0 + t) * range.out_stride + p * kPanelRows,
-                        range.out_stride, range.mask(p), ahead, ahead_step);
-                }
-            }
-        }
-    }
-}
 
 }  // namespace
 
 void matmul_packed_avx512(const PackedMatrix& w, const QuantizedRows& x, std::size_t first,
                           std::size_t last, float* out, std::size_t out_stride) {
-    const Kernels& kernels = kernels_of(w.type);
-    if (x.n_rows <= kDirect) {
-        const PanelFormat format = panel_format(w.type);
-        const std::size_t most = SideWords::most_rows(w.cols, format.sum);
-        SideWords side;
-        for (std::size_t t = 0; t < x.n_rows; t += most) {
-            const std::size_t n = std::min(most, x.n_rows - t);
-            side.prepare(x, t, n, format.sum, format.offset);
-            kernels.direct[n - 1]({w, first, last, out + t * out_stride, out_stride},
-                                  side.tile(x, t, format.sum));
-        }
-        return;
-    }
-    const std::size_t n_blocks = (x.n_rows + kRowBlock - 1) / kRowBlock;
-    for (std::size_t b = 0; b < n_blocks; ++b) {
-        // Whole tiles in all blocks but the last; blocks of about equal size.
-        const auto begin = [&](std::size_t i) {
-            return std::min(x.n_rows, (x.n_rows * i / n_blocks + kTile - 1) / kTile * kTile);
-        };
-        if (begin(b) == begin(b + 1)) continue;
-        block_of_rows(kernels, {w, first, last, out, out_stride}, x, begin(b),
-                      begin(b + 1) - begin(b));
-    }
+    with_quantized_type(w.type, [&]<DType kType>() {
+        multiply_packed(kKernels<kType>, w, x, first, last, out, out_stride);
+    });
 }
 
 }  // namespace unicorn::kernels

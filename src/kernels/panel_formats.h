@@ -5,11 +5,13 @@
 // Along k a panel is a sequence of blocks of `groups` groups of 32 weights; the last block may
 // hold fewer. A block is a header (scales), then the codes of its groups:
 //
-//   header, types of 32-blocks (2 groups):   d[2][16] f16, then m[2][16] f16 where the type has
-//   minima header, q4_k, q5_k (8 groups):           d[16] f16, dmin[16] f16, scale[8][16] u8,
-//   min[8][16] u8 header, q2_k:                            d[16] f16, dmin[16] f16, (scale | min <<
-//   4)[8][16][2] u8 header, q3_k, q6_k:                      d[16] f16, scale[8][16][2] i8    ([2]:
-//   half groups) header, iq4_xs:                          d[16] f16, scale[8][16] i8
+//   32-blocks     2 groups: d[2][16] f16, then m[2][16] f16 where the type has minima
+//   q4_k, q5_k    8 groups: d[16] f16, dmin[16] f16, scale[8][16] u8, min[8][16] u8
+//   q2_k          8 groups: d[16] f16, dmin[16] f16, (scale | min << 4)[8][16][2] u8
+//   q3_k, q6_k    8 groups: d[16] f16, scale[8][16][2] i8
+//   iq4_xs        8 groups: d[16] f16, scale[8][16] i8
+//
+// where [2] after the rows stands for half groups.
 //
 // Codes are vectors of 64 bytes; byte 4 r + j belongs to row r and to k = 4 s + j of the group,
 // where s = 0..7 is called the step. With v the number of the vector:
@@ -32,10 +34,11 @@ namespace unicorn::kernels {
 
 /// How a group's integer sums become floats.
 enum class GroupSum {
-    offset,      // scale * sum (code - offset) x
-    minimum,     // scale * sum code x - min * sum x
-    half_min,    // the same with a scale and a minimum for each half group
-    half_offset  // scale_0 * sum_0 (code - offset) x + scale_1 * sum_1 (code - offset) x
+    offset,       // scale * sum (code - offset) x
+    minimum,      // scale * sum code x - min * sum x
+    half_min,     // the same with a scale and a minimum for each half group
+    half_offset,  // scale_0 * sum_0 (code - offset) x + scale_1 * sum_1 (code - offset) x
+    half_pair     // half_offset for forms that multiply by the half scales as integers
 };
 
 struct PanelFormat {
