@@ -1,8 +1,7 @@
 // matmul at Gemma 3's shapes: GB/s of weights and GMAC/s, beside a plain read of the same memory.
 //
-//   matmul_bench --benchmark_filter='packed/type:2/'     q4_0; types are GGUF's ids
-//   (tensor/dtype.h) matmul_bench --benchmark_filter='read|/T:1/'         decoding, and what the
-//   memory gives
+//   matmul_bench --benchmark_filter='packed/type:2/'   q4_0; types are GGUF's ids (tensor/dtype.h)
+//   matmul_bench --benchmark_filter='read|/T:1/'       decoding, and what the memory gives
 //
 // With few rows of activations the weights rotate through 768 MB, more than any cache here holds.
 
@@ -227,14 +226,15 @@ void quantize(benchmark::State& state) {
     report(state, std::string(name(isa)), kRows * kCols * sizeof(float), 0);
 }
 
-/// The measure of all decoding: what a loop that only reads gets.
+/// The measure of all decoding: what a loop that only reads gets. One prefetch 4096 bytes ahead,
+/// into L1, gives 0.89 of this.
 [[gnu::target("avx2")]] std::uint64_t read_all(const std::byte* p, std::size_t n) {
     __m256i sums[8] = {};
     for (std::size_t i = 0; i + 256 <= n; i += 256) {
-        _mm_prefetch(reinterpret_cast<const char*>(p + i + 4096), _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(p + i + 4160), _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(p + i + 4224), _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(p + i + 4288), _MM_HINT_T0);
+        for (std::size_t j = 0; j < 256; j += 64) {  // as matmul_packed's path of few rows does
+            _mm_prefetch(reinterpret_cast<const char*>(p + i + 8192 + j), _MM_HINT_T1);
+            _mm_prefetch(reinterpret_cast<const char*>(p + i + 1024 + j), _MM_HINT_T0);
+        }
         for (std::size_t j = 0; j < 8; ++j) {
             sums[j] = _mm256_xor_si256(
                 sums[j], _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i + 32 * j)));

@@ -238,7 +238,7 @@ TEST_P(MatmulPacked, WritesItsColumnsOnly) {
         const auto weights = random_weights(type, rows, kCols, 5);
         const Packed w(type, rows, kCols, weights);
         const std::size_t stride = rows + 5;
-        for (const std::size_t n_rows : {1, 3, 9, 40}) {
+        for (const std::size_t n_rows : {1, 3, 6, 9, 40}) {
             const Quantized x(random_activations(n_rows * kCols, 6), n_rows, kCols);
             for (const Isa isa : runnable_isas()) {
                 const auto whole = multiply(isa, w.matrix, x.rows);
@@ -265,7 +265,7 @@ TEST_P(MatmulPacked, SurvivesAnyBits) {
     std::vector<std::byte> weights(kRows * tensor::row_bytes(type, kCols));
     for (std::byte& b : weights) b = static_cast<std::byte>(random());
     const Packed w(type, kRows, kCols, weights);
-    for (const std::size_t n_rows : {1, 20}) {
+    for (const std::size_t n_rows : {1, 6, 20}) {
         const Quantized x(random_activations(n_rows * kCols, 8), n_rows, kCols);
         const auto expected = expected_products(w.matrix, weights, x.rows);
         for (const Isa isa : runnable_isas()) {
@@ -304,7 +304,7 @@ TEST_P(MatmulPacked, IsExactAtTheEndsOfTheRange) {
         const Quantized x(values, 20, kCols);
         const auto expected = expected_products(w.matrix, weights, x.rows);
         for (const Isa isa : runnable_isas()) {
-            for (const std::size_t n_rows : {1u, 20u}) {
+            for (const std::size_t n_rows : {1u, 6u, 20u}) {
                 QuantizedRows rows = x.rows;
                 rows.n_rows = n_rows;
                 const auto out = multiply(isa, w.matrix, rows);
