@@ -211,7 +211,7 @@ INSTANTIATE_TEST_SUITE_P(Types, EngineTest,
                                     std::string(tensor::name(test.param.kv));
                          });
 
-// Decoding with several spans of 512 keys in the cache is the one place where threads change how
+// Decoding with several spans of keys in the cache is the one place where threads change how
 // attention is cut up; one thread takes another path there.
 TEST_P(EngineTest, LongContextsDecodeTheSameOnAnyNumberOfThreads) {
     const auto tokens = prompt(1020), tail = prompt(4, 9);

@@ -17,8 +17,10 @@
 
 namespace unicorn::kernels {
 
-inline constexpr std::size_t kSpanTokens = 512;  // 16 pages
-inline constexpr std::size_t kMaxQueries = 8;    // query vectors that share one pass over the keys
+// 8 pages: few enough that the window of a local layer (512 or 1,024 tokens) is work for several
+// threads when one token is decoded.
+inline constexpr std::size_t kSpanTokens = 256;
+inline constexpr std::size_t kMaxQueries = 8;  // query vectors that share one pass over the keys
 
 /// One KV head of one layer as a sequence sees it.
 struct KvHead {
@@ -45,7 +47,7 @@ struct PartialRow {
     float* acc = nullptr;  // [E] f32
 };
 
-/// The keys of span `span` (positions [span*512, span*512 + 512)) that the queries attend to:
+/// The keys of span `span` (positions span*256 to span*256 + 255) that the queries attend to:
 ///   s_t = q . k_t * scale;  max = max_t s_t;  sum = sum_t exp(s_t - max);
 ///   acc[e] = sum_t exp(s_t - max) * v_t[e],
 /// over the keys t of the span within [first_key, last_key]. parts[i] is set for every query, its

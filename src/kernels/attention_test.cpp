@@ -351,6 +351,7 @@ TEST(Attention, KeysBetweenTheRangesOfTwoQueriesAreNotRead) {
         {{9, 12}, {3, 5}, {20, 21}, {10, 15}},
         {{0, 40}, {200, 310}},
         {{5, 6}, {600, 611}, {7, 9}},
+        {{0, 255}, {256, 300}, {511, 512}},
         {{0, 511}, {512, 700}, {1050, 1060}},
         {{64, 70}, {0, 3}, {71, 80}, {400, 400}, {90, 95}, {2, 9}, {511, 511}, {510, 513}},
     };
@@ -383,7 +384,7 @@ TEST(Attention, AQueryIsTheSameInEveryBitWhateverIsBesideIt) {
         const Block block(dim, ranges, 4.0f, static_cast<unsigned>(round));
         const Cache cache(type, dim, ranges);
         for (const Isa isa : runnable_isas()) {
-            for (std::size_t span = 0; span < 3; ++span) {
+            for (std::size_t span = 0; span * kSpanTokens < 1100; ++span) {
                 const Parts together(isa, cache.head(), block.queries(), span);
                 for (std::size_t i = 0; i < count; ++i) {
                     const Parts alone(isa, cache.head(), block.only(i).queries(), span);
@@ -417,7 +418,7 @@ TEST(Attention, SequencesReadThePagesTheyShareAlike) {
 }
 
 TEST(Attention, ASpanWithoutKeysIsNeutral) {
-    const Block block(32, {{0, 20}, {600, 700}});
+    const Block block(32, {{0, 20}, {kSpanTokens + 88, kSpanTokens + 188}});
     for (const auto& [isa, type] : forms_and_types()) {
         const Cache cache(type, 32, block.ranges);
         for (std::size_t span = 0; span < 4; ++span) {
@@ -462,11 +463,13 @@ TEST(Attention, ANanQueryOrKeyReachesOnlyTheQueriesThatSeeIt) {
 }
 
 TEST(Attention, ASpanOfNothingButNanIsNotTakenForOneWithoutKeys) {
-    const Block block(32, {{500, 511 + 20}});
+    const Block block(32, {{kSpanTokens - 12, kSpanTokens + 19}});
     for (const auto& [isa, type] : forms_and_types()) {
         for (const bool first_span : {true, false}) {
             Cache cache(type, 32, block.ranges);
-            for (std::int32_t t = first_span ? 500 : 512; t <= (first_span ? 511 : 531); ++t)
+            const auto boundary = static_cast<std::int32_t>(kSpanTokens);
+            for (std::int32_t t = first_span ? boundary - 12 : boundary;
+                 t < (first_span ? boundary : boundary + 20); ++t)
                 cache.set_k(t, 0, kNan);
             for (const float value : attend(isa, cache, block))
                 EXPECT_TRUE(std::isnan(value)) << name(isa);

@@ -96,8 +96,7 @@ UNICORN_TARGET_AVX2 void store_q8_avx2(std::int8_t* codes, std::uint16_t* scales
             most = _mm256_max_epu32(most, _mm256_and_si256(_mm256_castps_si256(values[j]),
                                                            _mm256_set1_epi32(0x7FFFFFFF)));
         }
-        __m128i m =
-            _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
+        __m128i m = _mm_max_epu32(_mm256_castsi256_si128(most), _mm256_extracti128_si256(most, 1));
         m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0x4E));
         m = _mm_max_epu32(m, _mm_shuffle_epi32(m, 0xB1));
         const GroupScale scale = group_scale(static_cast<std::uint32_t>(_mm_cvtsi128_si32(m)));

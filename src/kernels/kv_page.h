@@ -25,14 +25,15 @@ bool can_cache(tensor::DType type, std::size_t head_dim);
 /// Bytes of one page of one head; a multiple of 64. Requires can_cache(type, head_dim).
 std::size_t kv_page_bytes(tensor::DType type, std::size_t head_dim);
 
-/// Puts `x`, [E] f32, into the page as that of token `token` (0 to 31), so that the page never holds
-/// an infinity. `page` is 4-byte aligned; nothing of other tokens is touched, so threads may store
+/// Puts `x`, [E] f32, into the page as that of token `token` (0 to 31). The page never holds an
+/// infinity. `page` is 4-byte aligned; what is of other tokens is not touched, so threads may store
 /// different tokens of a page at once.
 ///   f16    to nearest even, clamped to +-65504.
 ///   q8_0   in groups of 32, clamped to +-65504 * 127: scale = max|x| / 127, rounded up to f16;
 ///          code = x / scale, to nearest even.
-/// Errors    none. A NaN stays NaN; in q8_0 it makes NaN of its group. All forms give the same bits.
-/// Accuracy  q8_0: within 0.5001 * scale, that is max|x| / 127 / 2 of the group, 0.12 % more for the
+/// Errors    none. A NaN stays NaN, in q8_0 all of its group with it; all else is the same in every
+///           form.
+/// Accuracy  q8_0: within 0.5001 * scale of x: max|x| / 254 of the group, up to 0.12 % more for the
 ///           rounding of the scale, and 2^-25.
 void store_kv(Isa isa, tensor::DType type, std::byte* page, std::size_t token,
               std::span<const float> x);

@@ -89,10 +89,10 @@ TEST(KvPage, WritesNothingButItsToken) {
                     const std::size_t scales = Page::kGuard + kPageTokens * dim;
                     const std::size_t scale_row = type == DType::q8_0 ? dim / kKvGroup * 2 : 0;
                     for (std::size_t i = 0; i < page.bytes.size(); ++i) {
-                        const bool mine =
-                            (i >= Page::kGuard + token * row &&
-                             i < Page::kGuard + (token + 1) * row) ||
-                            (i >= scales + token * scale_row && i < scales + (token + 1) * scale_row);
+                        const bool mine = (i >= Page::kGuard + token * row &&
+                                           i < Page::kGuard + (token + 1) * row) ||
+                                          (i >= scales + token * scale_row &&
+                                           i < scales + (token + 1) * scale_row);
                         if (!mine) {
                             ASSERT_EQ(page.bytes[i], std::byte{Page::kByte})
                                 << name(isa) << " " << tensor::name(type) << " E " << dim << " at "
@@ -128,8 +128,9 @@ TEST(KvPage, F16RoundsToNearestEvenAndClamps) {
     for (const Isa isa : runnable_isas()) {
         Page page(DType::f16, 256);
         for (std::size_t i = 0; i < x.size(); i += 256) {
-            page.store(isa, 7, {x.begin() + static_cast<std::ptrdiff_t>(i),
-                                x.begin() + static_cast<std::ptrdiff_t>(i) + 256});
+            page.store(isa, 7,
+                       {x.begin() + static_cast<std::ptrdiff_t>(i),
+                        x.begin() + static_cast<std::ptrdiff_t>(i) + 256});
             for (std::size_t e = 0; e < 256; ++e) {
                 std::uint16_t expected = tensor::f32_to_f16(x[i + e]);
                 if ((expected & 0x7FFF) == 0x7C00) expected -= 1;  // the largest finite f16

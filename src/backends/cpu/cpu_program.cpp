@@ -14,9 +14,9 @@ namespace {
 using device::TensorRef;
 
 constexpr std::size_t kAlignment = 64;
-// Partial attention rows kept at once: enough for 256 spans (128K tokens) of 8 KV heads with 8
+// Partial attention rows kept at once: enough for 512 spans (128K tokens) of 8 KV heads with 8
 // queries each; a pass that would need more attends row by row instead.
-constexpr std::size_t kMaxPartialRows = 16384;
+constexpr std::size_t kMaxPartialRows = 32768;
 
 bool on_host(const TensorRef& t) { return t.host != nullptr; }
 
