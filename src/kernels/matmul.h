@@ -22,6 +22,13 @@ inline constexpr std::size_t kPanelRows = 16;     // f32 lanes of a 512-bit vect
 inline constexpr std::size_t kGroup = 32;         // activations that share a scale
 inline constexpr std::size_t kMaxCols = 1 << 18;  // of a packed matrix; Gemma 3 27B has 21,504
 
+/// Columns of activations that share a scale where they meet weights of `type`: 256 for q2_k and
+/// q3_k, whose sums then stay integers over a super-block, else 32. The wider group rounds
+/// activations more coarsely, which is lost in the error of weights of 2 and 3 bits.
+constexpr std::size_t scale_columns(tensor::DType type) {
+    return type == tensor::DType::q2_k || type == tensor::DType::q3_k ? 8 * kGroup : kGroup;
+}
+
 /// T rows of D activations as int8: x[t,d] ~ scales[t, d/32] * codes[t,d], codes in [-127, 127].
 /// `sums` holds the sum of the codes of each half group (16), for types whose groups have a
 /// minimum or an offset. Shapes: codes [T, D], scales [T, D/32], sums [T, D/16]; row-major.
@@ -37,9 +44,10 @@ struct QuantizedRows {
 /// scale = max|x| / 127 over the group, codes round(x * (127 / max|x|)) to nearest even. A group
 /// with max|x| < 2^-119 has scale 0 and codes 0; a group with a NaN or an infinity has scale NaN
 /// and codes 0, which makes its own row's products NaN and leaves every other row alone.
-/// Requires D % 32 == 0. All forms give identical results.
+/// With scale_columns above 32, that many columns are one group in this, and its scale is written
+/// for each 32 of them. Requires D % 32 == 0. All forms give identical results.
 void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first,
-                   std::size_t last, const QuantizedRows& out);
+                   std::size_t last, const QuantizedRows& out, std::size_t scale_columns = kGroup);
 
 /// A quantised matrix repacked in panels of 16 rows; the last panel is padded with zero rows.
 struct PackedMatrix {
@@ -60,10 +68,11 @@ void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size
                  std::byte* out);
 
 /// out[t, r] = sum_d w[r, d] * x[t, d], for the rows r of panels [first, last) and every t.
-/// Shapes    w: [R, D] packed, D <= kMaxCols; x: [T, D] int8; out: [T, R] f32, `out_stride` >= R
+/// Shapes    w: [R, D] packed, D <= kMaxCols; x: [T, D] int8, quantised with the scale_columns() of
+///           w's type or a multiple of them; out: [T, R] f32, `out_stride` >= R
 ///           floats from row to row. Only columns r < w.rows are written.
-/// Accuracy  integer sums are exact within a group of 32 (16 for types with half-group scales);
-///           groups are accumulated in f32 in ascending order.
+/// Accuracy  integer sums are exact within a group of 32 (16 for types with half-group scales, 256
+///           for q2_k and q3_k); groups are accumulated in f32 in ascending order.
 /// Cost      reads the panels once for each 64 rows of x or fewer (scalar: 16). More than 8 rows
 /// are
 ///           laid out anew in each call: give it 16 panels or more, 128 if there are as many.

@@ -117,7 +117,7 @@ void fill(DType type, const Shape& shape, std::size_t n) {
 }
 
 struct Activations {
-    explicit Activations(std::size_t n_rows, std::size_t cols)
+    Activations(std::size_t n_rows, std::size_t cols, std::size_t columns = kGroup)
         : x(make_buffer<float>(n_rows * cols)),
           codes(make_buffer<std::int8_t>(n_rows * cols)),
           scales(make_buffer<float>(n_rows * cols / kGroup)),
@@ -126,7 +126,7 @@ struct Activations {
         std::mt19937 random(2);
         std::normal_distribution<float> normal;
         for (std::size_t i = 0; i < n_rows * cols; ++i) x[i] = normal(random);
-        quantize_rows(runnable_isas().back(), x.get(), cols, 0, n_rows, rows);
+        quantize_rows(runnable_isas().back(), x.get(), cols, 0, n_rows, rows, columns);
     }
     Buffer<float> x;
     Buffer<std::int8_t> codes;
@@ -162,7 +162,7 @@ void packed(benchmark::State& state) {
     const std::size_t bytes = panel_bytes(type, shape.cols) * (shape.rows / kPanelRows);
     const std::size_t n = n_rows <= 16 ? kArenaBytes / bytes : 1;
     fill(type, shape, n);
-    const Activations a(n_rows, shape.cols);
+    const Activations a(n_rows, shape.cols, scale_columns(type));
     const auto out = make_buffer<float>(n_rows * shape.rows);
     ThreadPool& pool = team(static_cast<std::size_t>(state.range(3)));
     std::size_t i = 0;

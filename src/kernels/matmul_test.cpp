@@ -78,12 +78,12 @@ std::vector<float> random_activations(std::size_t n, unsigned seed) {
 
 struct Quantized {
     Quantized(const std::vector<float>& x, std::size_t n_rows, std::size_t cols,
-              Isa isa = Isa::scalar)
+              std::size_t columns = kGroup, Isa isa = Isa::scalar)
         : codes(make_buffer<std::int8_t>(n_rows * cols)),
           scales(make_buffer<float>(n_rows * cols / 32)),
           sums(make_buffer<std::int32_t>(n_rows * cols / 16)),
           rows{n_rows, cols, codes.get(), scales.get(), sums.get()} {
-        quantize_rows(isa, x.data(), cols, 0, n_rows, rows);
+        quantize_rows(isa, x.data(), cols, 0, n_rows, rows, columns);
     }
     /// Rows [first, last).
     QuantizedRows part(std::size_t first, std::size_t last) {
@@ -189,7 +189,8 @@ TEST_P(MatmulPacked, IsWithinItsBoundInEveryForm) {
     for (const Size& size : sizes_of(type)) {
         const auto weights = random_weights(type, size.rows, size.cols, 1);
         const Packed w(type, size.rows, size.cols, weights);
-        const Quantized x(random_activations(size.n_rows * size.cols, 2), size.n_rows, size.cols);
+        const Quantized x(random_activations(size.n_rows * size.cols, 2), size.n_rows, size.cols,
+                          scale_columns(type));
         const auto expected = expected_products(w.matrix, weights, x.rows);
         for (const Isa isa : runnable_isas()) {
             const auto out = multiply(isa, w.matrix, x.rows);
@@ -208,7 +209,7 @@ TEST_P(MatmulPacked, GivesTheSameBitsForEveryBatchAndRange) {
     for (const std::size_t cols : {768u, 1280u}) {
         const auto weights = random_weights(type, kRows, cols, 3);
         const Packed w(type, kRows, cols, weights);
-        Quantized x(random_activations(kTokens * cols, 4), kTokens, cols);
+        Quantized x(random_activations(kTokens * cols, 4), kTokens, cols, scale_columns(type));
         for (const Isa isa : runnable_isas()) {
             const auto whole = multiply(isa, w.matrix, x.rows);
             for (const std::size_t batch :
@@ -239,7 +240,8 @@ TEST_P(MatmulPacked, WritesItsColumnsOnly) {
         const Packed w(type, rows, kCols, weights);
         const std::size_t stride = rows + 5;
         for (const std::size_t n_rows : {1, 3, 6, 9, 40}) {
-            const Quantized x(random_activations(n_rows * kCols, 6), n_rows, kCols);
+            const Quantized x(random_activations(n_rows * kCols, 6), n_rows, kCols,
+                              scale_columns(type));
             for (const Isa isa : runnable_isas()) {
                 const auto whole = multiply(isa, w.matrix, x.rows);
                 std::vector<float> out(n_rows * stride + 16, kGuard);
@@ -266,7 +268,8 @@ TEST_P(MatmulPacked, SurvivesAnyBits) {
     for (std::byte& b : weights) b = static_cast<std::byte>(random());
     const Packed w(type, kRows, kCols, weights);
     for (const std::size_t n_rows : {1, 6, 20}) {
-        const Quantized x(random_activations(n_rows * kCols, 8), n_rows, kCols);
+        const Quantized x(random_activations(n_rows * kCols, 8), n_rows, kCols,
+                          scale_columns(type));
         const auto expected = expected_products(w.matrix, weights, x.rows);
         for (const Isa isa : runnable_isas()) {
             const auto out = multiply(isa, w.matrix, x.rows);
@@ -301,7 +304,7 @@ TEST_P(MatmulPacked, IsExactAtTheEndsOfTheRange) {
         for (std::size_t i = 0; i < 10 * kCols; ++i) values[i] = i % 3 == 0 ? -1e5f : 1e5f;
         for (std::size_t i = 5 * kCols; i < 6 * kCols; ++i) values[i] = -1e5f;
         for (std::size_t i = 6 * kCols; i < 7 * kCols; ++i) values[i] = 0;
-        const Quantized x(values, 20, kCols);
+        const Quantized x(values, 20, kCols, scale_columns(type));
         const auto expected = expected_products(w.matrix, weights, x.rows);
         for (const Isa isa : runnable_isas()) {
             for (const std::size_t n_rows : {1u, 6u, 20u}) {
@@ -386,7 +389,7 @@ TEST(QuantizeRows, RoundsToNearestEvenWithTheLargestAt127) {
     x[18] = -1.5f;
     x[32] = 0.25f;
     for (const Isa isa : runnable_isas()) {
-        const Quantized q(x, 1, 64, isa);
+        const Quantized q(x, 1, 64, kGroup, isa);
         EXPECT_EQ(q.scales[0], 1.0f);
         EXPECT_EQ(q.codes[0], -127);
         EXPECT_EQ(q.codes[1], 2);
@@ -422,7 +425,7 @@ TEST(QuantizeRows, EveryFormGivesTheSameBits) {
     }
     const Quantized expected(x, kTokens, kCols);
     for (const Isa isa : runnable_isas()) {
-        const Quantized q(x, kTokens, kCols, isa);
+        const Quantized q(x, kTokens, kCols, kGroup, isa);
         EXPECT_EQ(std::memcmp(q.codes.get(), expected.codes.get(), kTokens * kCols), 0)
             << name(isa);
         EXPECT_EQ(std::memcmp(q.scales.get(), expected.scales.get(), kTokens * kCols / 32 * 4), 0)
@@ -440,6 +443,31 @@ TEST(QuantizeRows, EveryFormGivesTheSameBits) {
     }
     EXPECT_TRUE(std::isnan(expected.scales[3 * 40 + 2]));
     EXPECT_EQ(expected.scales[3 * 40 + 5], 0.0f);
+}
+
+TEST(QuantizeRows, AScaleMayBeSharedByTheGroupsOfASuperBlock) {
+    constexpr std::size_t kCols = 256 + 64;  // the last super-block is not whole
+    auto x = random_activations(2 * kCols, 15);
+    x[100] = -1000.0f;
+    x[300] = 500.0f;
+    x[kCols + 7] = std::numeric_limits<float>::infinity();  // spoils its super-block only
+    for (const Isa isa : runnable_isas()) {
+        const Quantized q(x, 2, kCols, 256, isa);
+        for (std::size_t g = 0; g < kCols / 32; ++g) {
+            EXPECT_EQ(q.scales[g], g < 8 ? 1000.0f / 127.0f : 500.0f / 127.0f) << name(isa);
+            EXPECT_EQ(std::isnan(q.scales[kCols / 32 + g]), g < 8) << name(isa);
+        }
+        EXPECT_EQ(q.codes[100], -127);
+        for (std::size_t c = 0; c < kCols; ++c)
+            EXPECT_NEAR(q.codes[c] * q.scales[c / 32], x[c], 0.5001f * q.scales[c / 32]);
+        for (std::size_t h = 0; h < kCols / 16; ++h) {
+            int sum = 0;
+            for (std::size_t c = 16 * h; c < 16 * h + 16; ++c) sum += q.codes[c];
+            EXPECT_EQ(q.sums[h], sum) << name(isa);
+        }
+        const Quantized scalar(x, 2, kCols, 256);
+        EXPECT_EQ(std::memcmp(q.codes.get(), scalar.codes.get(), 2 * kCols), 0) << name(isa);
+    }
 }
 
 TEST(QuantizeRows, TouchesOnlyTheRowsItIsGiven) {

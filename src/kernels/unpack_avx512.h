@@ -21,9 +21,13 @@ struct Codes {
 
 /// What turns a group's integer sums into floats.
 struct Scales {
-    __m512 scale[2];  // of the half groups; [0] alone where the group has one scale
-    __m512 min[2];
-    __m512i pair;  // half scales as two int16, for sums scaled as integers
+    __m512
+        scale[2];  // of the half groups; [0] alone where the group has one scale, or the block's d
+    __m512 min;
+    // For sums that stay integers over a super-block, two int16 a row, one for each half group: the
+    // half scales, and what the sums of the activations are multiplied by: minima or offsets.
+    __m512i pair;
+    __m512i side_pair;
 };
 
 // ---- codes ----
@@ -146,26 +150,25 @@ UNICORN_INLINE_VNNI Scales group_scales(const Byte* header, const BlockScales& b
     Scales s = {};
     if constexpr (kType == tensor::DType::q4_1 || kType == tensor::DType::q5_1) {
         s.scale[0] = load_f16(header + 32 * g);
-        s.min[0] = _mm512_sub_ps(_mm512_setzero_ps(), load_f16(header + 64 + 32 * g));
+        s.min = _mm512_sub_ps(_mm512_setzero_ps(), load_f16(header + 64 + 32 * g));
     } else if constexpr (panel_format(kType).groups == 2) {
         s.scale[0] = load_f16(header + 32 * g);
     } else if constexpr (kType == tensor::DType::q4_k || kType == tensor::DType::q5_k) {
         s.scale[0] = _mm512_mul_ps(b.d, load_u8(header + 64 + 16 * g));
-        s.min[0] = _mm512_mul_ps(b.dmin, load_u8(header + 192 + 16 * g));
+        s.min = _mm512_mul_ps(b.dmin, load_u8(header + 192 + 16 * g));
     } else if constexpr (kType == tensor::DType::iq4_xs) {
         s.scale[0] = _mm512_mul_ps(b.d, load_i8(header + 32 + 16 * g));
     } else if constexpr (kType == tensor::DType::q2_k) {
         const __m512i both = _mm512_cvtepu8_epi16(
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(header + 64 + 32 * g)));
-        const __m512i mins = _mm512_srli_epi16(both, 4);
         s.pair = _mm512_and_si512(both, _mm512_set1_epi16(0x0F));
+        s.side_pair = _mm512_srli_epi16(both, 4);
         s.scale[0] = b.d;
-        s.min[0] = _mm512_mul_ps(b.dmin, low_half(mins));
-        s.min[1] = _mm512_mul_ps(b.dmin, high_half(mins));
     } else {
         s.pair = _mm512_cvtepi8_epi16(
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(header + 32 + 32 * g)));
         if constexpr (kType == tensor::DType::q3_k) {
+            s.side_pair = _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_slli_epi16(s.pair, 2));
             s.scale[0] = b.d;
         } else {
             s.scale[0] = _mm512_mul_ps(b.d, low_half(s.pair));

@@ -1,7 +1,9 @@
 // Every step but attention: how its work is split over the threads of a team.
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <span>
 
 #include "backends/cpu/cpu_program.h"
 #include "backends/cpu/work.h"
@@ -58,6 +60,16 @@ void multiply(kernels::Isa isa, const TensorRef& w, const Rows& x, std::size_t f
     }
 }
 
+/// Columns that share a scale where rows meet these weights: matrices of several types may share
+/// rows, and the widest group serves all. 0 when none of them takes quantised rows.
+std::size_t scale_columns(std::span<const TensorRef> weights) {
+    std::size_t columns = 0;
+    for (const TensorRef& w : weights)
+        if (w.layout == device::Layout::panels)
+            columns = std::max(columns, kernels::scale_columns(w.type));
+    return columns;
+}
+
 /// The scratch rows as `n_rows` rows of `cols`.
 kernels::QuantizedRows shaped(kernels::QuantizedRows rows, std::size_t n_rows, std::size_t cols) {
     rows.n_rows = n_rows;
@@ -98,12 +110,10 @@ void CpuProgram::run_step(const device::AddNorm& step, Context& context) {
 void CpuProgram::run_step(const device::Project& step, Context& context) {
     const std::size_t n_rows = context.batch.n_rows();
     const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, step.x.cols);
-    const bool any_panels =
-        std::any_of(step.weights.begin(), step.weights.begin() + step.count,
-                    [](const TensorRef& w) { return w.layout == device::Layout::panels; });
-    if (any_panels) {
+    if (const std::size_t columns = scale_columns(std::span(step.weights).first(step.count))) {
         const Range rows = context.team.split(n_rows);
-        kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized);
+        kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized,
+                               columns);
     }
     context.team.barrier();
 
@@ -131,9 +141,10 @@ void CpuProgram::run_step(const device::Project& step, Context& context) {
 void CpuProgram::run_step(const device::GatedFfn& step, Context& context) {
     const std::size_t n_rows = context.batch.n_rows();
     const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, step.x.cols);
-    if (step.gate.layout == device::Layout::panels || step.up.layout == device::Layout::panels) {
+    if (const std::size_t columns = scale_columns(std::array{step.gate, step.up})) {
         const Range rows = context.team.split(n_rows);
-        kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized);
+        kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized,
+                               columns);
     }
     context.team.barrier();
 
@@ -163,16 +174,16 @@ void CpuProgram::run_step(const device::Head& step, Context& context) {
     const auto logit_rows = context.batch.logit_rows;
     const std::size_t n_rows = logit_rows.size();
     const std::size_t cols = step.x.cols;
-    const bool panels = step.weights.layout == device::Layout::panels;
+    const std::size_t columns = scale_columns({&step.weights, 1});
     const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, cols);
     const Range mine = context.team.split(n_rows);
     for (std::size_t i = mine.begin; i < mine.end; ++i) {
         const float* x = row(step.x, static_cast<std::size_t>(logit_rows[i]));
-        if (panels) {
+        if (columns > 0) {
             const kernels::QuantizedRows one{1, cols, quantized.codes + i * cols,
                                              quantized.scales + i * (cols / kernels::kGroup),
                                              quantized.sums + i * (cols / (kernels::kGroup / 2))};
-            kernels::quantize_rows(isa_, x, cols, 0, 1, one);
+            kernels::quantize_rows(isa_, x, cols, 0, 1, one, columns);
         } else {
             std::memcpy(scratch_.gathered + i * cols, x, cols * sizeof(float));
         }
