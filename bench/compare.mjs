@@ -55,7 +55,7 @@ for (const model of models) {
             (share[row.test] ??= []).push(row.bandwidth_share);
         }
         const {backend, ...tests} = run("node", [llama, packageDir, model, ...test]);
-        forms.add(`unicorn ${report.isa}, llama.cpp ${backend}`);
+        forms.add(`unicorn ${report.machine.isa}, llama.cpp ${backend}`);
         for (const [name, values] of Object.entries(tests)) {
             (theirs[name] ??= []).push(...values);
         }

@@ -72,11 +72,12 @@ def matmul(build, isa, peaks, args):
               f"| {f'{100 * macs / peak:.0f} %' if peak else '-'} |")
 
 
-def others(build, name, isa, args):
-    print(f"\n### {name}, {isa}\n")
+def others(build, name, args):
+    """Benchmarks whose names say the form; the scalar one is a definition and no competitor."""
+    print(f"\n### {name}\n")
     print("| benchmark | time, us | GB/s | GMAC/s |")
     print("|---|---|---|---|")
-    for key, bench in run(build, name, ".", isa, args).items():
+    for key, bench in sorted(run(build, name, "-scalar", "", args).items()):
         cells = [f"{bench[c]:.1f}" if c in bench else "" for c in ("GB/s", "GMAC/s")]
         unit = {"ns": 1e-3, "us": 1, "ms": 1e3}[bench["time_unit"]]
         print(f"| {bench.get('label') or key} | {bench['real_time'] * unit:.2f} | {cells[0]} | {cells[1]} |")
@@ -92,8 +93,8 @@ def main():
     for isa in args.isa.split(","):
         peaks = limits(args.build, isa, args)
         matmul(args.build, isa, peaks, args)
-        for name in ("attention_bench", "sampler_bench", "thread_pool_bench"):
-            others(args.build, name, isa, args)
+    for name in ("attention_bench", "sampler_bench", "thread_pool_bench"):
+        others(args.build, name, args)
 
 
 if __name__ == "__main__":
