@@ -40,18 +40,18 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 class BenchCommand : public Command {
 public:
     explicit BenchCommand(CLI::App& parent) {
-        app =
-            parent.add_subcommand("bench",
-                                  "Measure speed against the memory's bandwidth\n\n"
-                                  "pp512 is a prompt of 512 tokens processed at once, tg128 is "
-                                  "128 tokens made one by one,\n"
-                                  "tg128x8 the same by 8 sequences at once (tok/s of all "
-                                  "together), and @d4096 means with 4,096\n"
-                                  "tokens in the context already. Each test runs once to warm up "
-                                  "and then -r times. GB/s is what the model reads from memory for "
-                                  "that; the share compares it with\n"
-                                  "plain reads of the same memory by the same threads, measured "
-                                  "between the repetitions.");
+        app = parent.add_subcommand("bench",
+                                    "Measure speed against the memory's bandwidth\n\n"
+                                    "pp512 is a prompt of 512 tokens processed at once, tg128 is "
+                                    "128 tokens made one by one,\n"
+                                    "tg128x8 the same by 8 sequences at once (tok/s of all "
+                                    "together), and @d4096 means with 4,096\n"
+                                    "tokens in the context already. Each test runs once to warm up "
+                                    "and then -r times.\n"
+                                    "GB/s is what the model reads from memory for that; the share "
+                                    "compares it with plain reads of\n"
+                                    "the same memory by the same threads, measured "
+                                    "between the repetitions.");
         app->add_option("-p,--pp", prompts_, "Prompt sizes; 0: none (default 512)")
             ->type_name("N,...");
         app->add_option("-n,--tg", generations_, "Tokens to make; 0: none (default 128)")
