@@ -59,13 +59,13 @@ std::optional<double> cpu_quota(const std::string& root) {
         if (first == std::string::npos || second == std::string::npos) continue;
         const std::string controllers = line.substr(first + 1, second - first - 1);
         if (!controllers.empty() && !holds(controllers, "cpu")) continue;
+        // Version 1 has the controllers in either order, and a link with the name of each.
         const std::filesystem::path mount =
-            root + "/sys/fs/cgroup" + (controllers.empty() ? "" : "/" + controllers);
+            root + "/sys/fs/cgroup" + (controllers.empty() ? "" : "/cpu");
         std::filesystem::path path = line.substr(second + 1);
-        for (path = path.relative_path().lexically_normal(); !path.empty() && path != ".";
-             path = path.parent_path()) {
-            look(mount / path);
-        }
+        path = path.relative_path().lexically_normal();
+        if (path.begin() != path.end() && *path.begin() == "..") path.clear();  // not our tree's
+        for (; !path.empty() && path != "."; path = path.parent_path()) look(mount / path);
         look(mount);
     }
     return tightest;

@@ -52,11 +52,11 @@ TEST_F(CpuQuota, AContainerSeesItsOwnGroupAtTheMount) {
 }
 
 TEST_F(CpuQuota, ReadsVersionOne) {
-    put("proc/self/cgroup", "4:memory:/job\n3:cpu,cpuacct:/job\n");
-    put("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "200000\n");
-    put("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n");
-    put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
-    put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    put("proc/self/cgroup", "4:memory:/job\n3:cpuacct,cpu:/job\n");
+    put("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "200000\n");
+    put("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n");
+    put("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+    put("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
     EXPECT_EQ(quota(), 2.0);
 }
 

@@ -156,7 +156,9 @@ void Sampler::apply_penalties() {
         float& x = logits_[static_cast<std::size_t>(id)];
         x = x > 0 ? x / o.repeat_penalty : x * o.repeat_penalty;
         x -= o.presence_penalty + o.frequency_penalty * static_cast<float>(count);
-        x = std::min(x, kLargest);
+        // Penalties of extreme size overflow, to infinity or, against one, to NaN: a banned token
+        // stays banned, whatever else is asked of it.
+        x = std::isnan(x) ? kNever : std::min(x, kLargest);
     }
 }
 

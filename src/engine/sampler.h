@@ -1,6 +1,8 @@
 #pragma once
 // Chooses the next token from the logits. The same options, history and logits give the same
-// token on every machine: the generator is our own, and every tie goes to the lower id.
+// token in every form of the kernels and with every compiler: the generator is our own, and every
+// tie goes to the lower id. What is left is the C library's exp and log, whose last bit may differ
+// between two of them.
 
 #include <cstddef>
 #include <cstdint>

@@ -336,6 +336,27 @@ TEST(Sampler, HugeLogitsAndTinyTemperaturesStayFinite) {
     EXPECT_TRUE(make(o, 3).sample(std::vector<float>{3e38f, -3e38f, 3.1e38f}).has_value());
 }
 
+TEST(Sampler, PenaltiesThatOverflowBanAndSpoilNothing) {
+    std::vector<float> logits(100, 0.0f);
+    logits[5] = 2.0f;
+    logits[70] = 1.0f;
+    SamplerOptions overflowing;  // inf - inf
+    overflowing.temperature = 0;
+    overflowing.repeat_penalty = 1e-38f;
+    overflowing.presence_penalty = 3e38f;
+    overflowing.frequency_penalty = 3e38f;
+    SamplerOptions banned;  // -inf + inf
+    banned.temperature = 0;
+    banned.logit_bias = {{5, -kInf}};
+    banned.frequency_penalty = -3e38f;
+    for (const SamplerOptions& options : {overflowing, banned}) {
+        Sampler sampler = make(options, logits.size());
+        sampler.accept(5);
+        sampler.accept(5);
+        EXPECT_EQ(sampler.sample(logits), 70);
+    }
+}
+
 TEST(Sampler, ASeedRepeatsAndResetStartsOver) {
     const auto logits = random_logits(1000, 5, 1);
     SamplerOptions o;

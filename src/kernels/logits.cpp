@@ -79,7 +79,7 @@ UNICORN_TARGET_AVX2 float clean_avx2(std::span<const float> logits, std::span<fl
         __m256 x = load(logits, i);
         x = _mm256_blendv_ps(x, never, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
         x = _mm256_min_ps(x, _mm256_set1_ps(kLargest));
-        max = _mm256_max_ps(max, x);
+        max = _mm256_max_ps(x, max);
         if (i + kLanes <= n) {
             _mm256_storeu_ps(&out[i], x);
         } else {
@@ -93,8 +93,8 @@ UNICORN_TARGET_AVX2 float max_avx2(std::span<const float> logits) {
     __m256 max0 = _mm256_set1_ps(kNever);
     __m256 max1 = max0;
     for (std::size_t i = 0; i < logits.size(); i += 2 * kLanes) {
-        max0 = _mm256_max_ps(max0, load(logits, i));
-        max1 = _mm256_max_ps(max1, load(logits, i + kLanes));
+        max0 = _mm256_max_ps(load(logits, i), max0);
+        max1 = _mm256_max_ps(load(logits, i + kLanes), max1);
     }
     return simd::max_lanes(_mm256_max_ps(max0, max1));
 }

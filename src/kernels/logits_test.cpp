@@ -55,6 +55,17 @@ TEST(CleanLogits, AllNanOrEmptyHasNoMaximum) {
     }
 }
 
+TEST(MaxLogit, ANanHidesNothing) {
+    for (const Isa isa : runnable_isas()) {
+        for (std::size_t place = 0; place < 40; ++place) {
+            std::vector<float> x(41, -1.0f);
+            x[place == 0 ? 40 : place - 1] = 3.0f;
+            x[place] = kNan;
+            EXPECT_EQ(max_logit(isa, x), 3.0f) << name(isa) << " " << place;
+        }
+    }
+}
+
 TEST(FindAbove, FindsTheFirstFromAnyStart) {
     constexpr std::size_t kSize = 101;
     for (const Isa isa : runnable_isas()) {

@@ -18,15 +18,16 @@
 
 namespace unicorn::kernels {
 
-inline constexpr std::size_t kPanelRows = 16;     // f32 lanes of a 512-bit vector
-inline constexpr std::size_t kGroup = 32;         // activations that share a scale
+inline constexpr std::size_t kPanelRows = 16;  // f32 lanes of a 512-bit vector
+inline constexpr std::size_t kGroup = 32;      // activations that share a scale
+inline constexpr std::size_t kWideScaleColumns = 256;
 inline constexpr std::size_t kMaxCols = 1 << 18;  // of a packed matrix; Gemma 3 27B has 21,504
 
 /// Columns of activations that share a scale where they meet weights of `type`: 256 for q2_k and
-/// q3_k, whose sums then stay integers over a super-block, else 32. The wider group rounds
-/// activations more coarsely, which is lost in the error of weights of 2 and 3 bits.
+/// q3_k, whose sums then stay integers over a super-block, else 32. A code's step is then 1/127 of
+/// the largest |x| of 256 columns and not of 32.
 constexpr std::size_t scale_columns(tensor::DType type) {
-    return type == tensor::DType::q2_k || type == tensor::DType::q3_k ? 8 * kGroup : kGroup;
+    return type == tensor::DType::q2_k || type == tensor::DType::q3_k ? kWideScaleColumns : kGroup;
 }
 
 /// T rows of D activations as int8: x[t,d] ~ scales[t, d/32] * codes[t,d], codes in [-127, 127].
@@ -38,16 +39,20 @@ struct QuantizedRows {
     std::int8_t* codes = nullptr;  // 64-byte aligned
     float* scales = nullptr;
     std::int32_t* sums = nullptr;
+    std::size_t scale_columns = kGroup;  // that share a scale, which is written for each 32 of them
 };
 
 /// Quantises rows [first, last) of x ([T, D] f32, `x_stride` floats apart) into `out`:
-/// scale = max|x| / 127 over the group, codes round(x * (127 / max|x|)) to nearest even. A group
-/// with max|x| < 2^-119 has scale 0 and codes 0; a group with a NaN or an infinity has scale NaN
-/// and codes 0, which makes its own row's products NaN and leaves every other row alone.
-/// With scale_columns above 32, that many columns are one group in this, and its scale is written
-/// for each 32 of them. Requires D % 32 == 0. All forms give identical results.
+/// scale = max|x| / 127 over a group of out.scale_columns, codes round(x * (127 / max|x|)) to
+/// nearest even. A group with max|x| < 2^-119 has scale 0 and codes 0; a group with a NaN or an
+/// infinity has scale NaN and codes 0, which makes its own row's products NaN and leaves every
+/// other row alone. Requires D % 32 == 0 and scale_columns % 32 == 0. All forms give identical
+/// results.
 void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first,
-                   std::size_t last, const QuantizedRows& out, std::size_t scale_columns = kGroup);
+                   std::size_t last, const QuantizedRows& out);
+
+/// The same for one row `x` ([D] f32) to the place of row `t`.
+void quantize_row(Isa isa, const float* x, std::size_t t, const QuantizedRows& out);
 
 /// A quantised matrix repacked in panels of 16 rows; the last panel is padded with zero rows.
 struct PackedMatrix {
@@ -68,8 +73,8 @@ void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size
                  std::byte* out);
 
 /// out[t, r] = sum_d w[r, d] * x[t, d], for the rows r of panels [first, last) and every t.
-/// Shapes    w: [R, D] packed, D <= kMaxCols; x: [T, D] int8, quantised with the scale_columns() of
-///           w's type or a multiple of them; out: [T, R] f32, `out_stride` >= R
+/// Shapes    w: [R, D] packed, D <= kMaxCols; x: [T, D] int8, its scale_columns those of w's
+///           type or a multiple of them; out: [T, R] f32, `out_stride` >= R
 ///           floats from row to row. Only columns r < w.rows are written.
 /// Accuracy  integer sums are exact within a group of 32 (16 for types with half-group scales, 256
 ///           for q2_k and q3_k); groups are accumulated in f32 in ascending order.
@@ -91,10 +96,9 @@ void matmul_float(Isa isa, const tensor::MatrixView& w, const float* x, std::siz
 /// Whether this CPU has AVX512-BF16.
 bool has_bf16_dot();
 
-/// Whether matmul_float takes it: on AMD's CPUs (Zen 4 and later), which are documented to issue
-/// one a cycle, twice the multiply-adds of f32. Not on Intel's: on a Sapphire Rapids its rate is
-/// 0.49 times that of f32 (limits_bench). The environment variable UNICORN_BF16_DOT=0 or 1
-/// overrides.
+/// Whether matmul_float takes it: only when the environment variable UNICORN_BF16_DOT is 1. Here,
+/// on a Sapphire Rapids, it does 0.49 times the multiply-adds of f32 (limits_bench); on Zen 4, for
+/// which it should pay, it has not run yet.
 bool use_bf16_dot();
 
 inline constexpr std::size_t kMaxBf16DotCols = 32768;

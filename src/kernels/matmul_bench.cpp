@@ -122,11 +122,11 @@ struct Activations {
           codes(make_buffer<std::int8_t>(n_rows * cols)),
           scales(make_buffer<float>(n_rows * cols / kGroup)),
           sums(make_buffer<std::int32_t>(n_rows * cols / 16)),
-          rows{n_rows, cols, codes.get(), scales.get(), sums.get()} {
+          rows{n_rows, cols, codes.get(), scales.get(), sums.get(), columns} {
         std::mt19937 random(2);
         std::normal_distribution<float> normal;
         for (std::size_t i = 0; i < n_rows * cols; ++i) x[i] = normal(random);
-        quantize_rows(runnable_isas().back(), x.get(), cols, 0, n_rows, rows, columns);
+        quantize_rows(runnable_isas().back(), x.get(), cols, 0, n_rows, rows);
     }
     Buffer<float> x;
     Buffer<std::int8_t> codes;

@@ -102,9 +102,7 @@ bool has_bf16_dot() {
 bool use_bf16_dot() {
     static const bool use = [] {
         const char* wanted = std::getenv("UNICORN_BF16_DOT");
-        if (wanted != nullptr && std::string_view(wanted) == "0") return false;
-        if (wanted != nullptr && std::string_view(wanted) == "1") return has_bf16_dot();
-        return has_bf16_dot() && __builtin_cpu_is("amd") != 0;
+        return wanted != nullptr && std::string_view(wanted) == "1" && has_bf16_dot();
     }();
     return use;
 }

@@ -59,8 +59,8 @@ constexpr std::size_t size_of(DType type) { return type == DType::f32 ? 4 : 2; }
 
 /// Asks for what the next block of rows has at the place of `p`, once a cache line. A row is short
 /// against the distance that memory needs, and hardware prefetchers start anew in each.
-inline void prefetch_next_rows(const std::byte* p, std::size_t rows_bytes) {
-    _mm_prefetch(reinterpret_cast<const char*>(p + rows_bytes), _MM_HINT_T1);
+[[gnu::always_inline]] inline void prefetch_next_rows(const std::byte* p, std::size_t rows_bytes) {
+    _mm_prefetch(reinterpret_cast<const char*>(p) + rows_bytes, _MM_HINT_T1);
 }
 
 // ---- AVX2: 2 rows by 4 tokens of 8 lanes ----
@@ -79,7 +79,7 @@ UNICORN_INLINE_AVX2 __m256 load_weights(const std::byte* p) {
 /// Rows [r, r + kR) by tokens [t, t + kT); asks for what lies `ahead` bytes behind, unless 0.
 template <DType kType, int kR, int kT>
 UNICORN_TARGET_AVX2 void block_avx2(const Problem& p, std::size_t r, std::size_t t,
-                                   std::size_t ahead) {
+                                    std::size_t ahead) {
     __m256 acc[kR][kT];
     const std::byte* w[kR];
     const float* x[kT];
@@ -147,7 +147,7 @@ UNICORN_INLINE_AVX512 __m512 load_weights_512(const std::byte* p, __mmask16 mask
 
 template <DType kType, int kR, int kT>
 UNICORN_TARGET_AVX512 void block_avx512(const Problem& p, std::size_t r, std::size_t t,
-                                   std::size_t ahead) {
+                                        std::size_t ahead) {
     __m512 acc[kR][kT];
     const std::byte* w[kR];
     const float* x[kT];

@@ -20,6 +20,7 @@ void matmul_packed(Isa isa, const PackedMatrix& w, const QuantizedRows& x, std::
                    std::size_t last, float* out, std::size_t out_stride) {
     UNICORN_CHECK(w.cols == x.cols && first <= last && last <= w.n_panels());
     UNICORN_CHECK(w.cols <= kMaxCols && out_stride >= w.rows);
+    UNICORN_CHECK(x.scale_columns % scale_columns(w.type) == 0);
     if (x.n_rows == 0 || first == last) return;
     if (isa == Isa::avx512 && !has_avx512_vnni()) isa = Isa::avx2;
     switch (isa) {

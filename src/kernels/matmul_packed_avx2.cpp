@@ -8,9 +8,9 @@
 //
 // Weights of 8 bits do not fit that. Few rows multiply |w| by sign(w) x, which spares the widening
 // of activations but costs two more operations a step. Many rows widen both to int16 once for each
-// chunk: 1.17 times faster (one thread of a Sapphire Rapids VM, q8_0, 512 rows). Tried there, with
-// the same number of operations or more: two halves of 4 bits each; and (w0 + x1) (w1 + x0), which
-// halves the multiplications but not the operations: 0.95 of the speed of int16.
+// chunk: 1.17 times faster (one thread of a Sapphire Rapids VM, q8_0, 512 rows). Tried there:
+// (w0 + x1) (w1 + x0), which halves the multiplications but not the operations: 0.95 of the speed
+// of int16.
 
 #include <algorithm>
 #include <array>

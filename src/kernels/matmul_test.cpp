@@ -82,13 +82,17 @@ struct Quantized {
         : codes(make_buffer<std::int8_t>(n_rows * cols)),
           scales(make_buffer<float>(n_rows * cols / 32)),
           sums(make_buffer<std::int32_t>(n_rows * cols / 16)),
-          rows{n_rows, cols, codes.get(), scales.get(), sums.get()} {
-        quantize_rows(isa, x.data(), cols, 0, n_rows, rows, columns);
+          rows{n_rows, cols, codes.get(), scales.get(), sums.get(), columns} {
+        quantize_rows(isa, x.data(), cols, 0, n_rows, rows);
     }
     /// Rows [first, last).
     QuantizedRows part(std::size_t first, std::size_t last) {
-        return {last - first, rows.cols, rows.codes + first * rows.cols,
-                rows.scales + first * rows.cols / 32, rows.sums + first * rows.cols / 16};
+        return {last - first,
+                rows.cols,
+                rows.codes + first * rows.cols,
+                rows.scales + first * rows.cols / 32,
+                rows.sums + first * rows.cols / 16,
+                rows.scale_columns};
     }
     Buffer<std::int8_t> codes;
     Buffer<float> scales;
@@ -443,6 +447,13 @@ TEST(QuantizeRows, EveryFormGivesTheSameBits) {
     }
     EXPECT_TRUE(std::isnan(expected.scales[3 * 40 + 2]));
     EXPECT_EQ(expected.scales[3 * 40 + 5], 0.0f);
+}
+
+TEST(MatmulPackedDeathTest, RefusesScalesThatTheTypeCannotUse) {
+    const auto weights = random_weights(DType::q2_k, 16, 256, 16);
+    const Packed w(DType::q2_k, 16, 256, weights);
+    const Quantized x(random_activations(256, 17), 1, 256);
+    EXPECT_DEATH(multiply(Isa::scalar, w.matrix, x.rows), "scale_columns");
 }
 
 TEST(QuantizeRows, AScaleMayBeSharedByTheGroupsOfASuperBlock) {

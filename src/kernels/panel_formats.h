@@ -38,7 +38,7 @@ enum class GroupSum {
     minimum,      // scale * sum code x - min * sum x
     half_min,     // the same with a scale and a minimum for each half group
     half_offset,  // scale_0 * sum_0 (code - offset) x + scale_1 * sum_1 (code - offset) x
-    half_pair     // half_offset for forms that multiply by the half scales as integers
+    half_pair     // of the last two, for forms that multiply by half scales and minima as integers
 };
 
 struct PanelFormat {

@@ -129,33 +129,34 @@ Functions functions(Isa isa) {
 
 }  // namespace
 
-void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first,
-                   std::size_t last, const QuantizedRows& out, std::size_t scale_columns) {
-    UNICORN_CHECK(out.cols % kGroup == 0 && first <= last && last <= out.n_rows);
-    UNICORN_CHECK(scale_columns > 0 && scale_columns % kGroup == 0);
+void quantize_row(Isa isa, const float* x, std::size_t t, const QuantizedRows& out) {
+    UNICORN_CHECK(out.cols % kGroup == 0 && t < out.n_rows);
+    UNICORN_CHECK(out.scale_columns > 0 && out.scale_columns % kGroup == 0);
     const Functions form = functions(isa);
     const std::size_t n_groups = out.cols / kGroup;
-    const std::size_t together = scale_columns / kGroup;
-    for (std::size_t t = first; t < last; ++t) {
-        for (std::size_t begin = 0; begin < n_groups; begin += together) {
-            const std::size_t end = std::min(n_groups, begin + together);
-            const float* row = x + t * x_stride;
-            std::uint32_t max_bits = 0;
-            for (std::size_t g = begin; g < end; ++g)
-                max_bits = std::max(max_bits, form.max_bits(row + g * kGroup));
-            const GroupScale s = group_scale(max_bits);
-            for (std::size_t g = begin; g < end; ++g) {
-                const std::size_t i = t * n_groups + g;
-                out.scales[i] = s.scale;
-                if (s.inverse == 0) {
-                    store_zeros(out.codes + i * kGroup, out.sums + 2 * i);
-                } else {
-                    form.codes(row + g * kGroup, s.inverse, out.codes + i * kGroup,
-                               out.sums + 2 * i);
-                }
+    const std::size_t together = out.scale_columns / kGroup;
+    for (std::size_t begin = 0; begin < n_groups; begin += together) {
+        const std::size_t end = std::min(n_groups, begin + together);
+        std::uint32_t max_bits = 0;
+        for (std::size_t g = begin; g < end; ++g)
+            max_bits = std::max(max_bits, form.max_bits(x + g * kGroup));
+        const GroupScale s = group_scale(max_bits);
+        for (std::size_t g = begin; g < end; ++g) {
+            const std::size_t i = t * n_groups + g;
+            out.scales[i] = s.scale;
+            if (s.inverse == 0) {
+                store_zeros(out.codes + i * kGroup, out.sums + 2 * i);
+            } else {
+                form.codes(x + g * kGroup, s.inverse, out.codes + i * kGroup, out.sums + 2 * i);
             }
         }
     }
+}
+
+void quantize_rows(Isa isa, const float* x, std::size_t x_stride, std::size_t first,
+                   std::size_t last, const QuantizedRows& out) {
+    UNICORN_CHECK(first <= last && last <= out.n_rows);
+    for (std::size_t t = first; t < last; ++t) quantize_row(isa, x + t * x_stride, t, out);
 }
 
 }  // namespace unicorn::kernels

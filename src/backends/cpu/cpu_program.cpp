@@ -81,14 +81,16 @@ struct Supports {
 
 /// What the scratch memory must hold, over all steps.
 struct Needs {
-    std::size_t quantized_cols = 0;
+    std::size_t quantized_cols[2] = {};  // by is_wide(type)
     std::size_t gathered_cols = 0;
     bool tiles = false;
     std::size_t head_dim = 0;
     std::size_t spans = 0;
 
     void quantized(const TensorRef& w, std::size_t cols) {
-        if (w.layout == device::Layout::panels) quantized_cols = std::max(quantized_cols, cols);
+        if (w.layout != device::Layout::panels) return;
+        std::size_t& most = quantized_cols[is_wide(w.type) ? 1 : 0];
+        most = std::max(most, cols);
     }
     void operator()(const device::Project& s) {
         for (std::size_t i = 0; i < s.count; ++i) quantized(s.weights[i], s.x.cols);
@@ -195,10 +197,15 @@ Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads,
 
     const auto lay_out = [&](std::byte* base) {
         Layouter memory(base);
-        const std::size_t cols = needs.quantized_cols;
-        s.quantized = {0, cols, memory.take<std::int8_t>(max_rows * cols),
-                       memory.take<float>(max_rows * cols / kernels::kGroup),
-                       memory.take<std::int32_t>(max_rows * cols / (kernels::kGroup / 2))};
+        for (std::size_t wide = 0; wide < 2; ++wide) {
+            const std::size_t cols = needs.quantized_cols[wide];
+            s.quantized[wide] = {0,
+                                 cols,
+                                 memory.take<std::int8_t>(max_rows * cols),
+                                 memory.take<float>(max_rows * cols / kernels::kGroup),
+                                 memory.take<std::int32_t>(max_rows * cols / (kernels::kGroup / 2)),
+                                 wide == 0 ? kernels::kGroup : kernels::kWideScaleColumns};
+        }
         s.gathered = memory.take<float>(max_rows * needs.gathered_cols);
         for (std::size_t i = 0; i < n_threads; ++i) {
             s.gate_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);

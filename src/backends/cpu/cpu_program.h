@@ -1,6 +1,7 @@
 #pragma once
 // Steps made ready for the CPU: shapes checked, scratch memory sized, work counters in place.
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <span>
@@ -22,9 +23,13 @@ struct RopeTable {
     float* sin = nullptr;
 };
 
+/// Whether weights of this type take activations whose scales are shared by more than a group.
+inline bool is_wide(tensor::DType type) { return kernels::scale_columns(type) > kernels::kGroup; }
+
 /// Memory that steps share, one after the other.
 struct Scratch {
-    kernels::QuantizedRows quantized;        // [max_rows, widest input of a quantised matrix]
+    // [max_rows, widest input of a quantised matrix], by is_wide(type): the two widths of a scale.
+    std::array<kernels::QuantizedRows, 2> quantized;
     float* gathered = nullptr;               // [max_rows, D]: the head's rows of float models
     std::vector<float*> gate_tile, up_tile;  // by thread: [max_rows, kTileRows]
     std::vector<float*> attention;           // by thread: kernel scratch and 2 x 8 partial rows
@@ -65,6 +70,11 @@ private:
                            memory::TierAllocator& host);
     const RopeTable& rope_table(const device::QkvToCache& step) const;
     void fill_rope_tables(Team& team, const device::Batch& batch);
+
+    struct Rows;
+    template <typename RowOf>
+    Rows input_rows(std::span<const device::TensorRef> weights, std::size_t n_rows,
+                    std::size_t cols, const RowOf& row_of, Team& team) const;
 
     void run_step(const device::Embed& step, Context& context);
     void run_step(const device::RmsNorm& step, Context& context);

@@ -36,48 +36,52 @@ std::size_t turn(std::size_t units, std::size_t n_rows, const Team& team) {
     return std::max(least, units / (team.size() * 8));
 }
 
-/// Rows of activations in both forms; which one is read depends on the weights.
-struct Rows {
-    const kernels::QuantizedRows* quantized = nullptr;
-    const float* x = nullptr;  // [count, cols]
+}  // namespace
+
+/// Rows of activations in the forms that the weights of a step take.
+struct CpuProgram::Rows {
+    std::array<kernels::QuantizedRows, 2> quantized;  // by is_wide(type)
+    const float* x = nullptr;                         // [count, cols]
     std::size_t count = 0;
+
+    /// out[t, 0..] = units [first, last) of w times the rows; `out` is the place of the first
+    /// unit's first row.
+    void multiply(kernels::Isa isa, const TensorRef& w, std::size_t first, std::size_t last,
+                  float* out, std::size_t out_stride) const {
+        const std::size_t first_row = first * kPanelRows;
+        const std::size_t n_rows = std::min(last * kPanelRows, w.rows) - first_row;
+        if (w.layout == device::Layout::panels) {
+            const std::byte* panels = w.host + first * kernels::panel_bytes(w.type, w.cols);
+            kernels::matmul_packed(isa, {w.type, n_rows, w.cols, panels},
+                                   quantized[is_wide(w.type) ? 1 : 0], 0, last - first, out,
+                                   out_stride);
+        } else {
+            const tensor::MatrixView view{w.type, n_rows, w.cols,
+                                          w.host + first_row * tensor::row_bytes(w.type, w.cols)};
+            kernels::matmul_float(isa, view, x, w.cols, count, 0, n_rows, out, out_stride);
+        }
+    }
 };
 
-/// out[t, 0..] = units [first, last) of w times x; `out` is the place of the first unit's first
-/// row.
-void multiply(kernels::Isa isa, const TensorRef& w, const Rows& x, std::size_t first,
-              std::size_t last, float* out, std::size_t out_stride) {
-    const std::size_t first_row = first * kPanelRows;
-    const std::size_t n_rows = std::min(last * kPanelRows, w.rows) - first_row;
-    if (w.layout == device::Layout::panels) {
-        const std::byte* panels = w.host + first * kernels::panel_bytes(w.type, w.cols);
-        kernels::matmul_packed(isa, {w.type, n_rows, w.cols, panels}, *x.quantized, 0, last - first,
-                               out, out_stride);
-    } else {
-        const tensor::MatrixView view{w.type, n_rows, w.cols,
-                                      w.host + first_row * tensor::row_bytes(w.type, w.cols)};
-        kernels::matmul_float(isa, view, x.x, w.cols, x.count, 0, n_rows, out, out_stride);
+/// This thread's part of the quantised forms; a barrier must follow. Row t lies at row_of(t), and x
+/// is left for the caller to set.
+template <typename RowOf>
+CpuProgram::Rows CpuProgram::input_rows(std::span<const TensorRef> weights, std::size_t n_rows,
+                                        std::size_t cols, const RowOf& row_of, Team& team) const {
+    Rows rows{scratch_.quantized, nullptr, n_rows};
+    const Range mine = team.split(n_rows);
+    for (std::size_t wide = 0; wide < 2; ++wide) {
+        rows.quantized[wide].n_rows = n_rows;
+        rows.quantized[wide].cols = cols;
+        const bool wanted = std::ranges::any_of(weights, [&](const TensorRef& w) {
+            return w.layout == device::Layout::panels && is_wide(w.type) == (wide == 1);
+        });
+        if (!wanted) continue;
+        for (std::size_t t = mine.begin; t < mine.end; ++t)
+            kernels::quantize_row(isa_, row_of(t), t, rows.quantized[wide]);
     }
-}
-
-/// Columns that share a scale where rows meet these weights: matrices of several types may share
-/// rows, and the widest group serves all. 0 when none of them takes quantised rows.
-std::size_t scale_columns(std::span<const TensorRef> weights) {
-    std::size_t columns = 0;
-    for (const TensorRef& w : weights)
-        if (w.layout == device::Layout::panels)
-            columns = std::max(columns, kernels::scale_columns(w.type));
-    return columns;
-}
-
-/// The scratch rows as `n_rows` rows of `cols`.
-kernels::QuantizedRows shaped(kernels::QuantizedRows rows, std::size_t n_rows, std::size_t cols) {
-    rows.n_rows = n_rows;
-    rows.cols = cols;
     return rows;
 }
-
-}  // namespace
 
 void CpuProgram::run_step(const device::Embed& step, Context& context) {
     const Range rows = context.team.split(context.batch.n_rows());
@@ -109,15 +113,12 @@ void CpuProgram::run_step(const device::AddNorm& step, Context& context) {
 
 void CpuProgram::run_step(const device::Project& step, Context& context) {
     const std::size_t n_rows = context.batch.n_rows();
-    const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, step.x.cols);
-    if (const std::size_t columns = scale_columns(std::span(step.weights).first(step.count))) {
-        const Range rows = context.team.split(n_rows);
-        kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized,
-                               columns);
-    }
+    Rows x = input_rows(
+        std::span(step.weights).first(step.count), n_rows, step.x.cols,
+        [&](std::size_t t) { return row(step.x, t); }, context.team);
+    x.x = row(step.x, 0);
     context.team.barrier();
 
-    const Rows x{&quantized, row(step.x, 0), n_rows};
     std::size_t units = 0;
     for (std::size_t i = 0; i < step.count; ++i) units += n_units(step.weights[i]);
     take_turns(context.next, units, turn(units, n_rows, context.team),
@@ -129,9 +130,9 @@ void CpuProgram::run_step(const device::Project& step, Context& context) {
                        const std::size_t end = offset + n_units(w);
                        const std::size_t a = std::max(first, offset), b = std::min(last, end);
                        if (a < b) {
-                           multiply(isa_, w, x, a - offset, b - offset,
-                                    row(step.outs[i], 0) + (a - offset) * kPanelRows,
-                                    step.outs[i].cols);
+                           x.multiply(isa_, w, a - offset, b - offset,
+                                      row(step.outs[i], 0) + (a - offset) * kPanelRows,
+                                      step.outs[i].cols);
                        }
                        offset = end;
                    }
@@ -140,15 +141,12 @@ void CpuProgram::run_step(const device::Project& step, Context& context) {
 
 void CpuProgram::run_step(const device::GatedFfn& step, Context& context) {
     const std::size_t n_rows = context.batch.n_rows();
-    const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, step.x.cols);
-    if (const std::size_t columns = scale_columns(std::array{step.gate, step.up})) {
-        const Range rows = context.team.split(n_rows);
-        kernels::quantize_rows(isa_, row(step.x, 0), step.x.cols, rows.begin, rows.end, quantized,
-                               columns);
-    }
+    Rows x = input_rows(
+        std::array{step.gate, step.up}, n_rows, step.x.cols,
+        [&](std::size_t t) { return row(step.x, t); }, context.team);
+    x.x = row(step.x, 0);
     context.team.barrier();
 
-    const Rows x{&quantized, row(step.x, 0), n_rows};
     float* const gate = scratch_.gate_tile[context.team.index()];
     float* const up = scratch_.up_tile[context.team.index()];
     constexpr std::size_t kTileUnits = kTileRows / kPanelRows;
@@ -160,8 +158,8 @@ void CpuProgram::run_step(const device::GatedFfn& step, Context& context) {
                 const std::size_t b = std::min(last, a + kTileUnits);
                 const std::size_t first_row = a * kPanelRows;
                 const std::size_t width = std::min(b * kPanelRows, step.gate.rows) - first_row;
-                multiply(isa_, step.gate, x, a, b, gate, kTileRows);
-                multiply(isa_, step.up, x, a, b, up, kTileRows);
+                x.multiply(isa_, step.gate, a, b, gate, kTileRows);
+                x.multiply(isa_, step.up, a, b, up, kTileRows);
                 for (std::size_t t = 0; t < n_rows; ++t) {
                     kernels::gated_gelu(isa_, {row(step.out, t) + first_row, width},
                                         {gate + t * kTileRows, width}, {up + t * kTileRows, width});
@@ -174,28 +172,23 @@ void CpuProgram::run_step(const device::Head& step, Context& context) {
     const auto logit_rows = context.batch.logit_rows;
     const std::size_t n_rows = logit_rows.size();
     const std::size_t cols = step.x.cols;
-    const std::size_t columns = scale_columns({&step.weights, 1});
-    const kernels::QuantizedRows quantized = shaped(scratch_.quantized, n_rows, cols);
-    const Range mine = context.team.split(n_rows);
-    for (std::size_t i = mine.begin; i < mine.end; ++i) {
-        const float* x = row(step.x, static_cast<std::size_t>(logit_rows[i]));
-        if (columns > 0) {
-            const kernels::QuantizedRows one{1, cols, quantized.codes + i * cols,
-                                             quantized.scales + i * (cols / kernels::kGroup),
-                                             quantized.sums + i * (cols / (kernels::kGroup / 2))};
-            kernels::quantize_rows(isa_, x, cols, 0, 1, one, columns);
-        } else {
-            std::memcpy(scratch_.gathered + i * cols, x, cols * sizeof(float));
-        }
+    const auto row_of = [&](std::size_t i) {
+        return row(step.x, static_cast<std::size_t>(logit_rows[i]));
+    };
+    Rows x = input_rows({&step.weights, 1}, n_rows, cols, row_of, context.team);
+    if (step.weights.layout != device::Layout::panels) {
+        const Range mine = context.team.split(n_rows);
+        for (std::size_t i = mine.begin; i < mine.end; ++i)
+            std::memcpy(scratch_.gathered + i * cols, row_of(i), cols * sizeof(float));
+        x.x = scratch_.gathered;
     }
     context.team.barrier();
 
-    const Rows x{&quantized, scratch_.gathered, n_rows};
     const std::size_t units = n_rows == 0 ? 0 : n_units(step.weights);
     take_turns(context.next, units, turn(units, n_rows, context.team),
                [&](std::size_t first, std::size_t last) {
-                   multiply(isa_, step.weights, x, first, last,
-                            row(step.logits, 0) + first * kPanelRows, step.logits.cols);
+                   x.multiply(isa_, step.weights, first, last,
+                              row(step.logits, 0) + first * kPanelRows, step.logits.cols);
                });
 }
 
