@@ -40,6 +40,20 @@ std::vector<std::byte> random_weights(DType type, std::size_t n, unsigned seed) 
     return bytes;
 }
 
+/// The exact product of a row of weights and one of activations, and what bounds are relative to.
+struct Product {
+    double value = 0;
+    double magnitude = 0;  // sum |w x|
+
+    Product(const float* weights, const float* x, std::size_t cols) {
+        for (std::size_t c = 0; c < cols; ++c) {
+            const double term = static_cast<double>(weights[c]) * static_cast<double>(x[c]);
+            value += term;
+            magnitude += std::abs(term);
+        }
+    }
+};
+
 class MatmulFloat : public testing::TestWithParam<DType> {};
 
 TEST_P(MatmulFloat, IsWithinItsBoundInEveryForm) {
@@ -62,20 +76,14 @@ TEST_P(MatmulFloat, IsWithinItsBoundInEveryForm) {
                                  out_stride);
                     for (std::size_t t = 0; t < n_rows; ++t) {
                         for (std::size_t r = 0; r < rows; ++r) {
-                            double value = 0;
-                            double magnitude = 0;
-                            for (std::size_t c = 0; c < cols; ++c) {
-                                const double product = static_cast<double>(weights[r * cols + c]) *
-                                                       static_cast<double>(x[t * x_stride + c]);
-                                value += product;
-                                magnitude += std::abs(product);
-                            }
+                            const Product exact(&weights[r * cols], &x[t * x_stride], cols);
                             const bool rounds_x =
                                 type == DType::bf16 && isa == Isa::avx512 && use_bf16_dot();
-                            const double bound =
-                                (rounds_x ? 0x1p-8 : 0.0) * magnitude +
-                                static_cast<double>(cols + 2 * rounds_x) * 0x1p-24 * magnitude;
-                            ASSERT_NEAR(static_cast<double>(out[t * out_stride + r]), value, bound)
+                            const double bound = (rounds_x ? 0x1p-8 : 0.0) * exact.magnitude +
+                                                 static_cast<double>(cols + 2 * rounds_x) *
+                                                     0x1p-24 * exact.magnitude;
+                            ASSERT_NEAR(static_cast<double>(out[t * out_stride + r]), exact.value,
+                                        bound)
                                 << name(isa) << " [" << rows << ", " << cols << "] t " << t << " r "
                                 << r;
                         }
@@ -154,17 +162,10 @@ TEST(MatmulBf16Dot, IsWithinItsBoundAndTheSameForEveryBatchAndRange) {
         matmul_bf16_dot(w, x.data(), x_stride, kTokens, 0, kRows, whole.data(), kRows);
         for (std::size_t t = 0; t < kTokens; ++t) {
             for (std::size_t r = 0; r < kRows; ++r) {
-                double value = 0;
-                double magnitude = 0;
-                for (std::size_t c = 0; c < cols; ++c) {
-                    const double product = static_cast<double>(weights[r * cols + c]) *
-                                           static_cast<double>(x[t * x_stride + c]);
-                    value += product;
-                    magnitude += std::abs(product);
-                }
+                const Product exact(&weights[r * cols], &x[t * x_stride], cols);
                 const auto n = static_cast<double>(cols);
-                const double bound = (0x1p-8 + (n + 2) * 0x1p-24) * magnitude + n * 0x1p-120;
-                ASSERT_NEAR(static_cast<double>(whole[t * kRows + r]), value, bound)
+                const double bound = (0x1p-8 + (n + 2) * 0x1p-24) * exact.magnitude + n * 0x1p-120;
+                ASSERT_NEAR(static_cast<double>(whole[t * kRows + r]), exact.value, bound)
                     << "[" << kRows << ", " << cols << "] t " << t << " r " << r;
             }
         }
