@@ -1,4 +1,5 @@
-# `cmake --install <build folder> --prefix <where>`: one binary, the bundled model, the licence,
+# `cmake --install <build folder> --prefix <where>`: one binary, the bundled model, hardware
+# profiles, the licence,
 # and the man pages and completions that the binary itself writes.
 
 include(GNUInstallDirs)
@@ -8,10 +9,13 @@ include(GNUInstallDirs)
 set_target_properties(unicorn PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/share/unicorn")
 file(CREATE_LINK "${CMAKE_SOURCE_DIR}/models" "${CMAKE_BINARY_DIR}/share/unicorn/models" SYMBOLIC)
+file(CREATE_LINK "${CMAKE_SOURCE_DIR}/profiles" "${CMAKE_BINARY_DIR}/share/unicorn/profiles" SYMBOLIC)
 
 install(TARGETS unicorn RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 install(DIRECTORY "${CMAKE_SOURCE_DIR}/models/" DESTINATION "${CMAKE_INSTALL_DATADIR}/unicorn/models"
   FILES_MATCHING PATTERN "*.gguf" PATTERN "README.md")
+install(DIRECTORY "${CMAKE_SOURCE_DIR}/profiles/"
+  DESTINATION "${CMAKE_INSTALL_DATADIR}/unicorn/profiles" FILES_MATCHING PATTERN "*.toml")
 install(FILES "${CMAKE_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
 set(generated "${CMAKE_BINARY_DIR}/generated")

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -27,7 +28,7 @@ struct TierProfile {
     std::string pool;                  // empty for the disk, which draws on none
     std::uint64_t capacity_bytes = 0;  // at most this much of the pool, by the tier's own limit
     double read_gb_s = 0;              // 1e9 bytes a second; 0: not measured
-    bool measured = false;             // else read_gb_s is an estimate, and says so where it is shown
+    bool measured = false;  // else read_gb_s is an estimate, and says so where it is shown
 };
 
 enum class DeviceKind { cpu, gpu, npu };
@@ -35,10 +36,10 @@ enum class DeviceKind { cpu, gpu, npu };
 /// Something that runs steps.
 struct DeviceProfile {
     DeviceKind kind = DeviceKind::cpu;
-    std::string name;             // "AMD Ryzen 9 8945HS", "AMD Radeon 780M"
-    bool integrated = false;      // a GPU whose memory is the system's
-    bool software = false;        // a GPU that is the CPU (lavapipe): never chosen unasked
-    double int8_tops = 0;         // 1e12 multiply-adds counted twice; 0: not known
+    std::string name;                 // "AMD Ryzen 9 8945HS", "AMD Radeon 780M"
+    bool integrated = false;          // a GPU whose memory is the system's
+    bool software = false;            // a GPU that is the CPU (lavapipe): never chosen unasked
+    double int8_tops = 0;             // 1e12 multiply-adds counted twice; 0: not known
     std::vector<memory::Tier> tiers;  // that it reads without a copy
 };
 
@@ -66,5 +67,8 @@ std::string to_toml(const HardwareProfile& profile);
 /// A file's path (anything with a '/' or ending in .toml), or the name of a profile that ships:
 /// looked up beside the bundled model. Errors: not_found (with the names there are), invalid_file.
 Result<HardwareProfile> load_profile(const std::string& file_or_name);
+
+/// A machine of which only the CPU is used: one pool of system memory, one tier.
+HardwareProfile cpu_only_profile(std::uint64_t capacity_bytes, std::uint64_t available_bytes);
 
 }  // namespace unicorn::plan

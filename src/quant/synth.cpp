@@ -420,6 +420,15 @@ Result<SynthShape> read_shape(const std::string& path) {
     return shape;
 }
 
+Result<std::vector<SynthTensor>> synthetic_tensors(const SynthOptions& options) {
+    if (auto status = check_shape(options.shape); !status) return forward(status);
+    std::vector<SynthTensor> tensors;
+    Layout layout = lay_out(options);
+    for (Tensor& t : layout.tensors)
+        tensors.push_back({std::move(t.name), t.type, std::max<std::size_t>(t.rows, 1), t.cols});
+    return tensors;
+}
+
 Result<SynthReport> write_synthetic_model(
     const SynthOptions& options, const std::string& path,
     const std::function<bool(std::uint64_t, std::uint64_t)>& on_progress) {

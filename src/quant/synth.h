@@ -53,6 +53,17 @@ struct SynthOptions {
     std::size_t n_threads = 1;
 };
 
+struct SynthTensor {
+    std::string name;
+    tensor::DType type = tensor::DType::f32;
+    std::size_t rows = 0;  // 1 for a norm
+    std::size_t cols = 0;
+};
+
+/// The tensors that write_synthetic_model() would write, in the order of the file.
+/// Errors: invalid_argument for a shape no Gemma 3 can have.
+Result<std::vector<SynthTensor>> synthetic_tensors(const SynthOptions& options);
+
 /// What was written.
 struct SynthReport {
     struct Share {

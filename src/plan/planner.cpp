@@ -1,0 +1,570 @@
+#include "plan/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/progress.h"
+
+namespace unicorn::plan {
+namespace {
+
+using memory::Tier;
+
+constexpr std::uint64_t kSmallBytes = 100'000'000;  // design section 3, policy hma
+constexpr std::size_t kFastFfnLayers = 10;          // design section 3, policy roles
+constexpr std::size_t kDiskReadAhead = 8;           // design section 3, buffers of the ring
+// Two buffers: one is filled while the other is copied to the device.
+constexpr std::uint64_t kStagingBytes = 2 * (std::uint64_t{64} << 20);
+
+// What is placed by the same list of tiers.
+enum class Class { attention, fast, bulk, host_visible };
+constexpr std::size_t kClasses = 4;
+using Chains = std::array<std::vector<Tier>, kClasses>;
+
+struct Item {
+    Placement placement;
+    Class group = Class::bulk;
+    bool streamable = false;  // a matrix of a layer
+};
+
+const DeviceProfile* find_device(const HardwareProfile& machine, DeviceKind kind) {
+    const auto found = std::ranges::find_if(machine.devices, [&](const DeviceProfile& device) {
+        return device.kind == kind && !device.software;
+    });
+    return found == machine.devices.end() ? nullptr : &*found;
+}
+
+/// How fast a tier is read; as the host where that is not known. 0: that is not known, either.
+double bandwidth(const HardwareProfile& machine, Tier tier) {
+    const TierProfile* own = machine.tier(tier);
+    if (own != nullptr && own->read_gb_s > 0) return own->read_gb_s;
+    return tier == Tier::disk ? 0 : machine.tier(Tier::host)->read_gb_s;
+}
+
+/// Which tiers each class may use, first choice first.
+Result<Chains> tier_chains(const HardwareProfile& machine, const PlanOptions& options) {
+    const DeviceProfile* gpu = options.cpu_only ? nullptr : find_device(machine, DeviceKind::gpu);
+    const DeviceProfile* npu = options.cpu_only ? nullptr : find_device(machine, DeviceKind::npu);
+    const DeviceProfile* cpu = find_device(machine, DeviceKind::cpu);
+    const auto has = [&](const DeviceProfile* device, Tier tier) {
+        return device != nullptr && std::ranges::count(device->tiers, tier) > 0;
+    };
+    const bool host = gpu == nullptr || !options.strict || has(gpu, Tier::host);
+    const auto chain = [&](std::initializer_list<Tier> wanted) {
+        std::vector<Tier> tiers;
+        for (const Tier tier : wanted) {
+            if (tier == Tier::host ? host : machine.tier(tier) != nullptr) tiers.push_back(tier);
+        }
+        return tiers;
+    };
+    const auto named = [&](Class group, Chains& chains) -> std::vector<Tier>& {
+        return chains[static_cast<std::size_t>(group)];
+    };
+
+    Chains chains;
+    if (options.policy == Policy::automatic) {
+        std::vector<Tier> all;
+        if (gpu != nullptr) all = gpu->tiers;
+        if (gpu == nullptr && !options.cpu_only) all = cpu->tiers;
+        if (host) all.push_back(Tier::host);
+        std::erase(all, Tier::disk);
+        std::vector<Tier> once;
+        for (const Tier tier : all)
+            if (std::ranges::count(once, tier) == 0) once.push_back(tier);
+        std::ranges::stable_sort(once, std::greater(),
+                                 [&](Tier tier) { return bandwidth(machine, tier); });
+        chains.fill(once);
+    } else {
+        const bool possible = has(gpu, Tier::vram) && has(gpu, Tier::gtt) &&
+                              (options.policy == Policy::hma || has(npu, Tier::npu));
+        if (!possible) {
+            return fail(ErrorCode::unsupported,
+                        "policy {} needs {}, and {} has none to use (auto works)",
+                        name(options.policy),
+                        options.policy == Policy::hma ? "a GPU with vram and gtt"
+                                                      : "an NPU and a GPU with vram and gtt",
+                        options.cpu_only ? "the device cpu" : machine.name);
+        }
+        named(Class::attention, chains) = options.policy == Policy::roles
+                                              ? chain({Tier::npu, Tier::gtt, Tier::host})
+                                              : chain({Tier::gtt, Tier::host});
+        named(Class::fast, chains) = chain({Tier::vram, Tier::gtt, Tier::host});
+        named(Class::bulk, chains) = chain({Tier::gtt, Tier::host});
+    }
+    // What the CPU writes and the device reads.
+    auto& visible = named(Class::host_visible, chains);
+    visible = gpu == nullptr        ? chain({Tier::host})
+              : has(gpu, Tier::gtt) ? chain({Tier::gtt, Tier::host})
+                                    : chain({Tier::host, Tier::vram});
+    return chains;
+}
+
+Class class_of(const Placement& p, Policy policy) {
+    const bool matrix = p.what == What::weight && p.role != Role::norm;
+    if (policy == Policy::automatic) return Class::bulk;
+    if (policy == Policy::hma) return matrix || p.bytes >= kSmallBytes ? Class::bulk : Class::fast;
+    const bool ffn = p.role == Role::gate || p.role == Role::up || p.role == Role::down;
+    if (p.what == What::activations) return Class::attention;  // attention's; others are scratch
+    if (p.what == What::kv_cache) return Class::bulk;
+    if (matrix && p.layer != kNoLayer && !ffn) return Class::attention;
+    if (matrix && ffn) return p.layer < kFastFfnLayers ? Class::fast : Class::bulk;
+    return Class::fast;
+}
+
+std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, Policy policy,
+                             bool staged) {
+    std::vector<Item> items;
+    const auto add = [&](std::string name, What what, std::size_t layer, std::uint64_t bytes,
+                         std::uint64_t read_bytes) -> Item& {
+        Item& item = items.emplace_back();
+        item.placement.name = std::move(name);
+        item.placement.what = what;
+        item.placement.layer = layer;
+        item.placement.bytes = bytes;
+        item.placement.read_bytes = read_bytes;
+        return item;
+    };
+    const ActivationBytes activations = activation_bytes(model, workload);
+    add("attention activations", What::activations, kNoLayer, activations.attention, 0);
+    add("activations", What::activations, kNoLayer, activations.others, 0);
+    if (workload.scratch_bytes > 0)
+        add("scratch", What::scratch, kNoLayer, workload.scratch_bytes, 0);
+    const bool untied = std::ranges::any_of(
+        model.tensors, [](const TensorSpec& tensor) { return tensor.role == Role::head; });
+    for (const TensorSpec& tensor : model.tensors) {
+        // Of an embedding that is not the head, a pass looks up a row for each sequence.
+        const std::uint64_t read =
+            untied && tensor.role == Role::embedding
+                ? std::min(tensor.bytes, tensor.bytes / std::max<std::size_t>(1, tensor.rows) *
+                                             workload.sequences)
+                : tensor.bytes;
+        Item& item = add(tensor.name, What::weight, tensor.layer, tensor.bytes, read);
+        item.placement.role = tensor.role;
+        item.streamable = tensor.layer != kNoLayer && tensor.role != Role::norm;
+    }
+    for (std::size_t layer = 0; layer < model.n_layers; ++layer) {
+        const KvBytes kv = kv_bytes(model, workload, layer);
+        add(fmt::format("kv.{}", layer), What::kv_cache, layer, kv.held, kv.in_window);
+    }
+    for (Item& item : items) item.group = class_of(item.placement, policy);
+    if (policy == Policy::roles) items[1].group = Class::fast;  // the activations of the rest
+    if (staged) {
+        add("staging", What::staging, kNoLayer, kStagingBytes, 0).group = Class::host_visible;
+    }
+    return items;
+}
+
+/// The orders in which a policy tries to place items, as indices.
+std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items, Policy policy) {
+    std::vector<std::size_t> order(items.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    const auto sorted_by = [&](auto key) {
+        std::vector<std::size_t> result = order;
+        std::ranges::stable_sort(result, std::less(), [&](std::size_t i) {
+            // Staging lies where the device sees what the CPU writes: it takes what is left there.
+            return std::pair(items[i].group == Class::host_visible, key(items[i].placement));
+        });
+        return result;
+    };
+    if (policy != Policy::automatic) {
+        return {sorted_by([](const Placement& p) {
+            const bool early =
+                p.what != What::weight || p.role == Role::norm || p.layer == kNoLayer;
+            return std::pair(!early, early ? 0 : p.layer);
+        })};
+    }
+    return {sorted_by([](const Placement& p) { return ~p.read_bytes; }),
+            sorted_by([](const Placement& p) { return p.layer; }),
+            sorted_by([](const Placement& p) { return p.bytes; })};
+}
+
+/// One try: tiers by item; nothing when it does not fit.
+///
+/// A class fills its tiers in order and never turns back to one that was too full for an item. So
+/// with more room anywhere, no item comes to lie later in its list: a bigger machine never gets a
+/// worse plan. (Turning back wastes less, but what then fits can displace what mattered more.)
+std::optional<std::vector<Tier>> try_order(const std::vector<Item>& items,
+                                           const std::vector<std::size_t>& order,
+                                           std::size_t pinned_layers, std::uint64_t ring_bytes,
+                                           const Chains& chains, Ledger ledger) {
+    std::array<std::size_t, kClasses> at{};
+    const auto place = [&](Class group, std::uint64_t bytes) -> std::optional<Tier> {
+        const auto& chain = chains[static_cast<std::size_t>(group)];
+        std::size_t& i = at[static_cast<std::size_t>(group)];
+        while (i < chain.size() && !ledger.reserve(chain[i], bytes)) ++i;
+        if (i == chain.size()) return std::nullopt;
+        return chain[i];
+    };
+    std::vector<Tier> tiers(items.size() + 1, Tier::disk);
+    for (const std::size_t index : order) {
+        const Item& item = items[index];
+        if (item.streamable && item.placement.layer >= pinned_layers) continue;
+        const auto tier = place(item.group, item.placement.bytes);
+        if (!tier) return std::nullopt;
+        tiers[index] = *tier;
+    }
+    if (ring_bytes > 0) {
+        const auto tier = place(Class::host_visible, ring_bytes);
+        if (!tier) return std::nullopt;
+        tiers.back() = *tier;
+    }
+    return tiers;
+}
+
+class Planner {
+public:
+    Planner(const ModelSpec& model, const Workload& workload, const HardwareProfile& machine,
+            const PlanOptions& options, Chains chains)
+        : model_(model),
+          workload_(workload),
+          machine_(machine),
+          options_(options),
+          chains_(std::move(chains)),
+          gpu_(options.cpu_only ? nullptr : find_device(machine, DeviceKind::gpu)),
+          items_(list_items(model, workload, options.policy, gpu_ != nullptr)),
+          orders_(orders_of(items_, options.policy)),
+          ledger_(machine, options.memory_limit_bytes) {
+        for (const Item& item : items_) {
+            if (!item.streamable) continue;
+            buffer_bytes_ = std::max(buffer_bytes_, item.placement.bytes);
+        }
+    }
+
+    bool can_stream() const {
+        return options_.may_stream && !options_.strict && machine_.tier(Tier::disk) != nullptr;
+    }
+    std::size_t ring_buffers(std::size_t pinned_layers) const {
+        const auto streamed = std::ranges::count_if(items_, [&](const Item& item) {
+            return item.streamable && item.placement.layer >= pinned_layers;
+        });
+        return std::min(kDiskReadAhead, static_cast<std::size_t>(streamed));
+    }
+    /// Whether it fits at all with so many layers pinned.
+    bool feasible(std::size_t pinned_layers) const { return best(pinned_layers).has_value(); }
+    /// The best of the orders that fit.
+    std::optional<std::vector<Tier>> best(std::size_t pinned_layers) const;
+    Plan plan() const;
+
+private:
+    /// Seconds that memory takes for one pass, by tier.
+    std::array<double, kTiers> memory_seconds(const std::vector<Tier>& tiers) const;
+    double seconds_in(Tier tier, std::uint64_t bytes) const;
+    void fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pinned_layers) const;
+    void bind(Plan& plan, const std::vector<Tier>& tiers) const;
+    std::size_t largest_context(std::size_t known, std::size_t pinned_layers) const;
+    std::string not_fitting(const Plan& plan) const;
+
+    const ModelSpec& model_;
+    const Workload& workload_;
+    const HardwareProfile& machine_;
+    const PlanOptions& options_;
+    Chains chains_;
+    const DeviceProfile* gpu_;  // that runs the model; nullptr: the CPU does
+    std::vector<Item> items_;
+    std::vector<std::vector<std::size_t>> orders_;
+    Ledger ledger_;
+    std::uint64_t buffer_bytes_ = 0;  // of the ring: the largest matrix of a layer
+};
+
+double Planner::seconds_in(Tier tier, std::uint64_t bytes) const {
+    // What is streamed is read from the ring by the device, too: no faster than any tier it has.
+    double gb_s = bandwidth(machine_, tier);
+    if (tier == Tier::disk) {
+        gb_s = 0;
+        for (const Tier other : chains_[static_cast<std::size_t>(Class::bulk)]) {
+            const double own = bandwidth(machine_, other);
+            gb_s = gb_s == 0 ? own : std::min(gb_s, own);
+        }
+    }
+    return gb_s == 0 ? 0 : static_cast<double>(bytes) / (gb_s * 1e9);
+}
+
+std::array<double, kTiers> Planner::memory_seconds(const std::vector<Tier>& tiers) const {
+    std::array<double, kTiers> seconds{};
+    for (std::size_t i = 0; i < items_.size(); ++i)
+        seconds[static_cast<std::size_t>(tiers[i])] +=
+            seconds_in(tiers[i], items_[i].placement.read_bytes);
+    return seconds;
+}
+
+std::optional<std::vector<Tier>> Planner::best(std::size_t pinned_layers) const {
+    std::optional<std::vector<Tier>> found;
+    double found_seconds = 0;
+    const std::uint64_t ring_bytes = ring_buffers(pinned_layers) * buffer_bytes_;
+    for (const auto& order : orders_) {
+        auto tiers = try_order(items_, order, pinned_layers, ring_bytes, chains_, ledger_);
+        if (!tiers) continue;
+        double seconds = 0;
+        for (const double part : memory_seconds(*tiers)) seconds += part;
+        if (found && seconds >= found_seconds) continue;
+        found = std::move(tiers);
+        found_seconds = seconds;
+    }
+    return found;
+}
+
+std::string_view role_group(Role role) {
+    switch (role) {
+        case Role::embedding:
+        case Role::head: return "embedding/head";
+        case Role::q:
+        case Role::k:
+        case Role::v: return "q+k+v";
+        case Role::o: return "o";
+        case Role::gate:
+        case Role::up: return "gate+up";
+        case Role::down: return "down";
+        case Role::norm: return "norms";
+    }
+    return "unknown";
+}
+constexpr std::string_view kRoleGroups[] = {"embedding/head", "q+k+v", "o",
+                                            "gate+up",        "down",  "norms"};
+
+void Planner::bind(Plan& plan, const std::vector<Tier>& tiers) const {
+    const auto by_tier = memory_seconds(tiers);
+    double seconds = 0;
+    for (const double part : by_tier) seconds += part;
+    for (const std::string_view group : kRoleGroups)
+        plan.bound.parts.push_back({std::string(group), 0, 0});
+    plan.bound.parts.push_back({"KV cache", 0, 0});
+    std::uint64_t read_bytes = 0;
+    double multiply_adds = 0;
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+        const Placement& p = items_[i].placement;
+        if (p.read_bytes == 0) continue;
+        const std::string_view group =
+            p.what == What::weight ? role_group(p.role) : std::string_view("KV cache");
+        auto part = std::ranges::find(plan.bound.parts, group, &BoundPart::name);
+        part->read_bytes += p.read_bytes;
+        part->seconds += seconds_in(tiers[i], p.read_bytes);
+        read_bytes += p.read_bytes;
+    }
+    for (const TensorSpec& tensor : model_.tensors) {
+        if (tensor.role != Role::norm)
+            multiply_adds += static_cast<double>(tensor.rows) * static_cast<double>(tensor.cols);
+    }
+    plan.read_bytes_per_token = read_bytes / workload_.sequences;
+    if (seconds == 0) {
+        plan.bound.limited_by = "unknown: no bandwidth was measured";
+        return;
+    }
+    const auto slowest = std::ranges::max_element(by_tier) - by_tier.begin();
+    // What is streamed passes through the ring: its tier's time counts as the ring's.
+    const Tier slowest_tier =
+        static_cast<Tier>(slowest) == Tier::disk ? tiers.back() : static_cast<Tier>(slowest);
+    plan.bound.limited_by = fmt::format("{} bandwidth", memory::name(slowest_tier));
+    // Reading ahead and computing overlap with reading memory: the slowest of the three counts.
+    const DeviceProfile* device = gpu_ != nullptr ? gpu_ : find_device(machine_, DeviceKind::cpu);
+    if (device->int8_tops > 0) {
+        const double compute = 2 * multiply_adds * static_cast<double>(workload_.sequences) /
+                               (device->int8_tops * 1e12);
+        if (compute > seconds) plan.bound.limited_by = "int8 arithmetic";
+        seconds = std::max(seconds, compute);
+    }
+    if (plan.streaming.bytes > 0) {
+        const double disk_gb_s = bandwidth(machine_, Tier::disk);
+        if (disk_gb_s == 0) {
+            plan.bound.limited_by = "unknown: the disk was not measured";
+            return;
+        }
+        const double disk = static_cast<double>(plan.streaming.bytes) / (disk_gb_s * 1e9);
+        if (disk > seconds) plan.bound.limited_by = "disk bandwidth";
+        seconds = std::max(seconds, disk);
+    }
+    plan.bound.tok_s = static_cast<double>(workload_.sequences) / seconds;
+}
+
+void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pinned_layers) const {
+    plan.fits = true;
+    Ledger ledger = ledger_;
+    const auto put = [&](Placement placement, Tier tier) {
+        placement.tier = tier;
+        ledger.reserve(tier, placement.bytes);
+        for (TierUse& use : plan.tiers) {
+            if (use.tier != tier) continue;
+            use.used_bytes += placement.bytes;
+            use.by_what[static_cast<std::size_t>(placement.what)] += placement.bytes;
+        }
+        // On a machine whose GPU runs the model, only the CPU reads what lies in host.
+        const bool visible = gpu_ == nullptr || std::ranges::count(gpu_->tiers, tier) > 0;
+        if (tier == Tier::host && !visible && placement.read_bytes > 0)
+            plan.overflow_bytes += placement.bytes;
+        plan.placements.push_back(std::move(placement));
+    };
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+        if (tiers[i] == Tier::disk) plan.streaming.bytes += items_[i].placement.bytes;
+        put(items_[i].placement, tiers[i]);
+    }
+    if (plan.streaming.bytes > 0) {
+        plan.streaming.layers = model_.n_layers - pinned_layers;
+        plan.streaming.buffers = ring_buffers(pinned_layers);
+        plan.streaming.buffer_bytes = buffer_bytes_;
+        Placement ring;
+        ring.name = "stream ring";
+        ring.what = What::stream_ring;
+        ring.bytes = plan.streaming.buffers * buffer_bytes_;
+        put(std::move(ring), tiers.back());
+    }
+    for (TierUse& use : plan.tiers) use.headroom_bytes = ledger.room(use.tier);
+}
+
+/// By halving; `known` fits (0: nothing does yet).
+std::size_t Planner::largest_context(std::size_t known, std::size_t pinned_layers) const {
+    std::size_t low = known, high = model_.max_context + 1;  // low fits, high does not
+    while (high - low > 1) {
+        Workload other = workload_;
+        other.context = low + (high - low) / 2;
+        const bool fits =
+            Planner(model_, other, machine_, options_, chains_).feasible(pinned_layers);
+        (fits ? low : high) = other.context;
+    }
+    return low;
+}
+
+std::string Planner::not_fitting(const Plan& plan) const {
+    const auto size = [](std::uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
+    std::string text = fmt::format("does not fit: needs {}, {} allowed", size(plan.needed_bytes),
+                                   size(plan.allowed_bytes));
+    std::vector<std::string> ways;
+    if (plan.max_context > 0) ways.push_back(fmt::format("--ctx {}", plan.max_context));
+    if (tensor::info(workload_.kv_type).block_size == 1 && model_.head_dim % 32 == 0) {
+        Workload other = workload_;
+        other.kv_type = tensor::DType::q8_0;
+        if (Planner(model_, other, machine_, options_, chains_).feasible(model_.n_layers))
+            ways.push_back("--kv-type q8_0");
+    }
+    if (options_.memory_limit_bytes > 0) {
+        PlanOptions other = options_;
+        other.memory_limit_bytes = 0;
+        if (Planner(model_, workload_, machine_, other, chains_).feasible(model_.n_layers)) {
+            // One more in the last place: needs 3.14 GB, so 3.2 GB is enough when typed.
+            ways.push_back(fmt::format("--memory-limit {}MB", plan.needed_bytes / 1'000'000 + 1));
+        }
+    }
+    for (std::size_t i = 0; i < ways.size(); ++i)
+        text += (i == 0 ? "; fits with " : " or ") + ways[i];
+    if (ways.empty()) text += fmt::format("; the weights alone are {}", size(plan.weight_bytes));
+    return text;
+}
+
+Plan Planner::plan() const {
+    Plan plan;
+    plan.weight_bytes = model_.weight_bytes();
+    for (const std::string_view group : kRoleGroups) {
+        std::uint64_t bytes = 0;
+        for (const TensorSpec& tensor : model_.tensors)
+            if (role_group(tensor.role) == group) bytes += tensor.bytes;
+        plan.weights_by_role.emplace_back(group, bytes);
+    }
+    for (const Item& item : items_) {
+        const Placement& p = item.placement;
+        plan.needed_bytes += p.bytes;
+        if (p.what == What::kv_cache) {
+            plan.kv_bytes += p.read_bytes;
+            plan.kv_chunk_bytes += p.bytes - p.read_bytes;
+        } else if (p.what != What::weight) {
+            plan.other_bytes += p.bytes;
+        }
+    }
+    Ledger ledger = ledger_;
+    for (const auto& chain : chains_) {
+        for (const Tier tier : chain) {
+            if (std::ranges::count(plan.tiers, tier, &TierUse::tier) > 0) continue;
+            TierUse use;
+            use.tier = tier;
+            const TierProfile& profile = *machine_.tier(tier);
+            use.capacity_bytes =
+                std::min(profile.capacity_bytes, machine_.pool(profile.pool)->available_bytes);
+            use.read_gb_s = profile.read_gb_s;
+            use.measured = profile.measured;
+            use.headroom_bytes = ledger_.room(tier);
+            plan.tiers.push_back(use);
+            const std::uint64_t room = ledger.room(tier);
+            ledger.reserve(tier, room);
+            plan.allowed_bytes += room;
+        }
+    }
+    std::ranges::stable_sort(plan.tiers, std::greater(),
+                             [&](const TierUse& use) { return bandwidth(machine_, use.tier); });
+
+    std::size_t pinned = model_.n_layers;
+    auto tiers = best(pinned);
+    if (!tiers && can_stream()) {
+        while (!tiers && pinned-- > 0) tiers = best(pinned);
+    }
+    if (!tiers) {
+        plan.max_context = largest_context(0, model_.n_layers);
+        plan.verdict = not_fitting(plan);
+        return plan;
+    }
+    fill_in(plan, *tiers, pinned);
+    bind(plan, *tiers);
+    // Where it streams, a longer context may push more layers out, down to none.
+    plan.max_context = largest_context(workload_.context, pinned == model_.n_layers ? pinned : 0);
+    plan.verdict = "fits";
+    if (plan.streaming.layers > 0) {
+        plan.verdict += fmt::format(" with {} {} streamed", plan.streaming.layers,
+                                    plan.streaming.layers == 1 ? "layer" : "layers");
+        if (plan.bound.tok_s > 0) {
+            plan.verdict += plan.bound.tok_s < 10
+                                ? fmt::format(": about {:.1f} tok/s", plan.bound.tok_s)
+                                : fmt::format(": about {:.0f} tok/s", plan.bound.tok_s);
+        }
+    } else if (plan.overflow_bytes > 0) {
+        plan.verdict += fmt::format(" with {} overflowing to host",
+                                    human_bytes(static_cast<double>(plan.overflow_bytes)));
+    }
+    return plan;
+}
+
+}  // namespace
+
+std::string_view name(Policy policy) {
+    switch (policy) {
+        case Policy::automatic: return "auto";
+        case Policy::hma: return "hma";
+        case Policy::roles: return "roles";
+    }
+    return "unknown";
+}
+
+Result<Policy> find_policy(std::string_view text) {
+    for (const Policy policy : {Policy::automatic, Policy::hma, Policy::roles})
+        if (name(policy) == text) return policy;
+    return fail(ErrorCode::invalid_argument, "no policy is called '{}'; there are auto, hma, roles",
+                text);
+}
+
+std::string_view name(What what) {
+    switch (what) {
+        case What::weight: return "weights";
+        case What::kv_cache: return "KV cache";
+        case What::activations: return "activations";
+        case What::scratch: return "scratch";
+        case What::staging: return "staging";
+        case What::stream_ring: return "stream ring";
+    }
+    return "unknown";
+}
+
+Result<Plan> make_plan(const ModelSpec& model, const Workload& workload,
+                       const HardwareProfile& machine, const PlanOptions& options) {
+    if (auto status = validate(machine); !status) return forward(status);
+    if (workload.context == 0 || workload.sequences == 0 || workload.chunk_tokens == 0) {
+        return fail(ErrorCode::invalid_argument,
+                    "a context, sequences and chunks are of at least 1");
+    }
+    if (workload.context > model.max_context) {
+        return fail(ErrorCode::invalid_argument,
+                    "a context of {} tokens is more than the model's {}", workload.context,
+                    model.max_context);
+    }
+    auto chains = tier_chains(machine, options);
+    if (!chains) return forward(chains);
+    return Planner(model, workload, machine, options, std::move(*chains)).plan();
+}
+
+}  // namespace unicorn::plan
