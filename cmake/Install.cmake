@@ -1,6 +1,5 @@
 # `cmake --install <build folder> --prefix <where>`: one binary, the bundled model, hardware
-# profiles, the licence,
-# and the man pages and completions that the binary itself writes.
+# profiles, the licence, and the man pages and completions that the binary itself writes.
 
 include(GNUInstallDirs)
 

@@ -10,6 +10,7 @@
 #include "cli/bench_report.h"
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/plan_report.h"
 #include "cli/terminal.h"
 #include "engine/engine.h"
 #include "kernels/isa.h"
@@ -89,6 +90,7 @@ public:
         }
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
+        note("plan: {}", plan_line((*engine)->plan()));
         std::vector<engine::Sequence> sequences;
         for (std::size_t i = 0; i < engine_.max_sequences; ++i) {
             auto sequence = (*engine)->create_sequence();

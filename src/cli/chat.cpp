@@ -8,6 +8,7 @@
 #include "cli/conversation.h"
 #include "cli/line_editor.h"
 #include "cli/options.h"
+#include "cli/plan_report.h"
 #include "cli/prompt.h"
 #include "cli/terminal.h"
 #include "engine/generator.h"
@@ -89,8 +90,10 @@ public:
         // However often Ctrl-C is pressed: a conversation is not to be lost.
         const InterruptScope interrupt(SecondInterrupt::does_nothing);
         LineEditor editor(default_history_path());
-        if (editor.interactive())
+        if (editor.interactive()) {
+            note("plan: {}", plan_line(engine_->plan()));
             note("{}. /help lists the commands, /quit leaves.", engine_->device_name());
+        }
         const std::string prompt = editor.interactive() ? "> " : "";
         std::string message;
         for (std::string line;;) {

@@ -32,6 +32,7 @@ std::unique_ptr<Command> add_tokenize(CLI::App& parent);
 std::unique_ptr<Command> add_inspect(CLI::App& parent);
 std::unique_ptr<Command> add_convert(CLI::App& parent);
 std::unique_ptr<Command> add_synth(CLI::App& parent);
+std::unique_ptr<Command> add_plan(CLI::App& parent);
 std::unique_ptr<Command> add_completions(CLI::App& parent);
 std::unique_ptr<Command> add_man_pages(CLI::App& parent);
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <random>
 
+#include "base/byte_size.h"
 #include "cli/model_path.h"
 #include "engine/suggested_sampling.h"
 
@@ -81,6 +82,28 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
            "of the memory of f16, for a small error")
         ->type_name(kv_types)
         ->check(choice_check(kv_types))
+        ->group(kEngineGroup);
+    const char* const policies = "auto|hma|roles";
+    app.add_option_function<std::string>(
+           "--policy",
+           [&options](const std::string& name) { options.policy = *plan::find_policy(name); },
+           "Which memory gets what (default auto: the fastest with room);\nhma and roles need a "
+           "GPU")
+        ->type_name(policies)
+        ->check(choice_check(policies))
+        ->group(kEngineGroup);
+    app.add_option_function<std::string>(
+           "--memory-limit",
+           [&options](const std::string& size) {
+               options.memory_limit_bytes = *parse_byte_size(size);
+           },
+           "Memory that the model may take, such as 2GiB; default: what is available")
+        ->type_name("SIZE")
+        ->check([](const std::string& size) -> std::string {
+            const auto bytes = parse_byte_size(size);
+            if (!bytes) return bytes.error().message;
+            return *bytes == 0 ? "a limit of 0 bytes leaves nothing" : "";
+        })
         ->group(kEngineGroup);
     add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
         ->group(kEngineGroup);

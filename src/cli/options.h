@@ -19,7 +19,7 @@ namespace unicorn::cli {
 /// Adds "-m,--model FILE".
 void add_model_option(CLI::App& app, std::string& path);
 
-/// -t/--threads, --ctx, --kv-type, --device.
+/// -t/--threads, --ctx, --kv-type, --policy, --memory-limit, --device.
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context = true);
 
 /// --temp, --top-k, ..., --seed; the text forms are what finish() turns into values.

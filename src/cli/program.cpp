@@ -123,7 +123,7 @@ Program::Program()
     app_.require_subcommand(0, 1);
     app_.fallthrough();
     for (const auto add : {add_run, add_chat, add_inspect, add_tokenize, add_logits, add_bench,
-                           add_synth, add_convert, add_completions, add_man_pages})
+                           add_plan, add_synth, add_convert, add_completions, add_man_pages})
         commands_.push_back(add(app_));
     commands_.push_back(std::make_unique<HelpCommand>(app_, *this));
     for (const auto& command : commands_) command->app->get_help_ptr()->group(kGlobalGroup);

@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/options.h"
+#include "cli/plan_report.h"
 #include "cli/prompt.h"
 #include "cli/terminal.h"
 #include "engine/generator.h"
@@ -85,6 +86,7 @@ public:
 
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
+        note("plan: {}", plan_line((*engine)->plan()));
         sampler_options = sampling_.with_suggestions(*sampler_options, **engine);
         if (!sampler_options) return forward(sampler_options);
         auto ids = prompt_ids(**engine, prompt);

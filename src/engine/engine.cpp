@@ -7,15 +7,15 @@
 #include "engine/kv_cache.h"
 #include "engine/load_weights.h"
 #include "engine/open_devices.h"
+#include "engine/plan_model.h"
 #include "kernels/kv_page.h"
+#include "memory/host_allocator.h"
 #include "model/gemma3.h"
 
 namespace unicorn::engine {
 namespace {
 
 constexpr std::size_t kMaxSequences = 4096;  // bounds page counts and tables
-constexpr std::size_t kDefaultContext =
-    4096;  // tokens; enough for a chat, small beside the weights
 // Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
 constexpr std::size_t kMinLogitRows = 8;
 // Checkpoints of 4B and up pad the embedding from 262,144 rows to 262,208; the padding was never
@@ -40,6 +40,7 @@ struct Engine::State {
     formats::Gguf file;
     text::Tokenizer tokenizer;
     model::Config config;
+    plan::Plan plan;
     Result<text::ChatTemplate> chat_template = fail(ErrorCode::not_found, "no chat template");
     std::vector<std::int32_t> stop_ids;
     std::size_t n_vocab = 0;
@@ -67,6 +68,31 @@ struct Engine::State {
 };
 
 namespace {
+
+/// What goes where, with `options` as in force. Errors: as Engine::open().
+Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& config,
+                               const EngineOptions& options) {
+    plan::ModelSpec model = describe_model(file, config);
+    repack_for_cpu(model);
+    const std::size_t available = memory::available_memory_bytes();
+    const plan::HardwareProfile machine =
+        options.machine ? *options.machine : plan::cpu_only_profile(available, available);
+    plan::PlanOptions how;
+    how.policy = options.policy;
+    how.cpu_only = true;
+    how.may_stream = false;
+    how.memory_limit_bytes = options.memory_limit_bytes;
+    auto plan = plan::make_plan(model, describe_workload(model, options, true), machine, how);
+    if (!plan) return fail(plan.error().code, "{}: {}", file.path(), plan.error().message);
+    if (!plan->fits) {
+        const bool weights_fit = plan->weight_bytes <= plan->allowed_bytes;
+        return fail(ErrorCode::out_of_memory, "{}: {}{}", file.path(), plan->verdict,
+                    weights_fit ? ""
+                                : "; weights larger than memory cannot be read from the disk for "
+                                  "each token yet");
+    }
+    return plan;
+}
 
 /// The part of Engine::evaluate that must hold before anything changes.
 Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::size_t context) {
@@ -195,7 +221,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     if (!tokenizer) return fail(tokenizer.error().code, "{}: {}", path, tokenizer.error().message);
 
     if (options.threads == 0) options.threads = available_cpus();
-    if (options.context == 0) options.context = std::min(config->max_context, kDefaultContext);
+    if (options.context == 0) options.context = default_context(config->max_context);
     if (options.context > config->max_context) {
         return fail(ErrorCode::invalid_argument,
                     "a context of {} tokens is more than the model's {}", options.context,
@@ -205,13 +231,16 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     options.chunk_tokens =
         std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
 
-    auto device = open_device(options.device, options.threads);
+    auto planned = plan_memory(*file, *config, options);
+    if (!planned) return forward(planned);
+    auto device = open_device(options.device, options.threads, planned->allowed_bytes);
     if (!device) return forward(device);
     if (options.device == "auto") options.device = "cpu";
 
     auto state =
         std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
     state->config = std::move(*config);
+    state->plan = std::move(*planned);
     state->device = std::move(*device);
     state->stop_ids = std::move(vocabulary->stop_ids);
     state->n_vocab =
@@ -240,6 +269,8 @@ Result<const text::ChatTemplate*> Engine::chat_template() const {
     if (found.error().code == ErrorCode::not_found) return nullptr;
     return fail(found.error().code, "{}: {}", state_->file.path(), found.error().message);
 }
+
+const plan::Plan& Engine::plan() const { return state_->plan; }
 
 MemoryUse Engine::memory() const {
     const std::size_t host = state_->device->allocator(memory::Tier::host)->usage().used;

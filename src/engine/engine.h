@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "plan/planner.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -27,6 +28,10 @@ struct EngineOptions {
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
     tensor::DType kv_type = tensor::DType::f16;  // of the KV cache: f16, q8_0, f32
+    plan::Policy policy = plan::Policy::automatic;
+    std::uint64_t memory_limit_bytes =
+        0;  // for weights, cache and workspaces; 0: what is available
+    std::optional<plan::HardwareProfile> machine;  // left out: a CPU with the memory available now
 };
 
 /// What is where, for --stats and bench.
@@ -84,8 +89,9 @@ using LogitsSink =
 
 class Engine {
 public:
-    /// Opens a GGUF model and makes it ready. Errors: not_found, io, invalid_file, unsupported,
-    /// out_of_memory; one line that names the file.
+    /// Opens a GGUF model, plans where everything goes and makes it ready. Errors: not_found, io,
+    /// invalid_file, unsupported; out_of_memory, before anything is allocated, when the plan does
+    /// not fit, with the nearest settings that do; one line that names the file.
     static Result<std::unique_ptr<Engine>> open(const std::string& path,
                                                 const EngineOptions& options);
     ~Engine();
@@ -107,6 +113,7 @@ public:
     /// What runs the model, for people: "cpu, 2 threads, avx512".
     std::string device_name() const;
     MemoryUse memory() const;
+    const plan::Plan& plan() const;
     /// Bytes that decoding one token reads with `context` tokens in the cache: weights and KV.
     std::uint64_t read_bytes_per_token(std::size_t context) const;
     /// The head's part of that: read once for every row of logits, not for every chunk of a prompt.

@@ -109,6 +109,36 @@ TEST_P(EngineTest, ChunksDoNotChangeLogits) {
     }
 }
 
+TEST_P(EngineTest, ThePlanSaysWhatIsAllocated) {
+    for (const std::size_t chunk : {16U, 512U}) {
+        for (const std::size_t sequences : {1U, 20U}) {
+            EngineOptions options;
+            options.context = 200;
+            options.chunk_tokens = chunk;
+            options.max_sequences = sequences;
+            const auto engine = open_with(options);
+            const MemoryUse use = engine->memory();
+            const plan::Plan& plan = engine->plan();
+            EXPECT_EQ(plan.kv_bytes + plan.kv_chunk_bytes, use.kv_bytes);
+            EXPECT_EQ(plan.other_bytes, use.workspace_bytes);
+            EXPECT_EQ(plan.weights_by_role.back().first, "norms");
+            EXPECT_EQ(plan.weight_bytes - plan.weights_by_role.back().second, use.weight_bytes);
+            EXPECT_EQ(plan.needed_bytes, plan.weight_bytes + use.kv_bytes + use.workspace_bytes);
+
+            // Exactly that much is enough, and a byte less is refused.
+            options.kv_type = GetParam().kv;
+            options.threads = 2;
+            options.memory_limit_bytes = plan.needed_bytes;
+            EXPECT_TRUE(Engine::open(model_path(GetParam().recipe), options));
+            options.memory_limit_bytes -= 1;
+            const auto refused = Engine::open(model_path(GetParam().recipe), options);
+            ASSERT_FALSE(refused);
+            EXPECT_EQ(refused.error().code, ErrorCode::out_of_memory);
+            EXPECT_NE(refused.error().message.find("does not fit: needs"), std::string::npos);
+        }
+    }
+}
+
 TEST_P(EngineTest, ThreadsDoNotChangeLogits) {
     const auto tokens = prompt(100);
     EngineOptions options;

@@ -14,7 +14,8 @@ using memory::Tier;
 
 constexpr std::uint64_t kSmallBytes = 100'000'000;  // design section 3, policy hma
 constexpr std::size_t kFastFfnLayers = 10;          // design section 3, policy roles
-constexpr std::size_t kDiskReadAhead = 8;           // design section 3, buffers of the ring
+constexpr const char* kAttentionActivations = "attention activations";
+constexpr std::size_t kDiskReadAhead = 8;  // design section 3, buffers of the ring
 // Two buffers: one is filled while the other is copied to the device.
 constexpr std::uint64_t kStagingBytes = 2 * (std::uint64_t{64} << 20);
 
@@ -106,7 +107,8 @@ Class class_of(const Placement& p, Policy policy) {
     if (policy == Policy::automatic) return Class::bulk;
     if (policy == Policy::hma) return matrix || p.bytes >= kSmallBytes ? Class::bulk : Class::fast;
     const bool ffn = p.role == Role::gate || p.role == Role::up || p.role == Role::down;
-    if (p.what == What::activations) return Class::attention;  // attention's; others are scratch
+    if (p.what == What::activations)
+        return p.name == kAttentionActivations ? Class::attention : Class::fast;
     if (p.what == What::kv_cache) return Class::bulk;
     if (matrix && p.layer != kNoLayer && !ffn) return Class::attention;
     if (matrix && ffn) return p.layer < kFastFfnLayers ? Class::fast : Class::bulk;
@@ -127,16 +129,15 @@ std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, P
         return item;
     };
     const ActivationBytes activations = activation_bytes(model, workload);
-    add("attention activations", What::activations, kNoLayer, activations.attention, 0);
+    add(kAttentionActivations, What::activations, kNoLayer, activations.attention, 0);
     add("activations", What::activations, kNoLayer, activations.others, 0);
     if (workload.scratch_bytes > 0)
         add("scratch", What::scratch, kNoLayer, workload.scratch_bytes, 0);
-    const bool untied = std::ranges::any_of(
-        model.tensors, [](const TensorSpec& tensor) { return tensor.role == Role::head; });
+    const bool tied = model.tied();
     for (const TensorSpec& tensor : model.tensors) {
         // Of an embedding that is not the head, a pass looks up a row for each sequence.
         const std::uint64_t read =
-            untied && tensor.role == Role::embedding
+            !tied && tensor.role == Role::embedding
                 ? std::min(tensor.bytes, tensor.bytes / std::max<std::size_t>(1, tensor.rows) *
                                              workload.sequences)
                 : tensor.bytes;
@@ -149,7 +150,6 @@ std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, P
         add(fmt::format("kv.{}", layer), What::kv_cache, layer, kv.held, kv.in_window);
     }
     for (Item& item : items) item.group = class_of(item.placement, policy);
-    if (policy == Policy::roles) items[1].group = Class::fast;  // the activations of the rest
     if (staged) {
         add("staging", What::staging, kNoLayer, kStagingBytes, 0).group = Class::host_visible;
     }
@@ -438,11 +438,10 @@ std::string Planner::not_fitting(const Plan& plan) const {
     }
     if (options_.memory_limit_bytes > 0) {
         PlanOptions other = options_;
-        other.memory_limit_bytes = 0;
-        if (Planner(model_, workload_, machine_, other, chains_).feasible(model_.n_layers)) {
-            // One more in the last place: needs 3.14 GB, so 3.2 GB is enough when typed.
-            ways.push_back(fmt::format("--memory-limit {}MB", plan.needed_bytes / 1'000'000 + 1));
-        }
+        const std::uint64_t mb = plan.needed_bytes / 1'000'000 + 1;
+        other.memory_limit_bytes = mb * 1'000'000;
+        if (Planner(model_, workload_, machine_, other, chains_).feasible(model_.n_layers))
+            ways.push_back(fmt::format("--memory-limit {}MB", mb));
     }
     for (std::size_t i = 0; i < ways.size(); ++i)
         text += (i == 0 ? "; fits with " : " or ") + ways[i];

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/check.h"
+
 namespace unicorn::plan {
 namespace {
 
@@ -24,9 +26,10 @@ std::uint64_t f32_bytes(std::size_t rows, std::size_t cols) {
 
 }  // namespace
 
-Role role_of(std::string_view name) {
+std::optional<Role> role_of(std::string_view name) {
     constexpr std::pair<std::string_view, Role> kNames[] = {{"token_embd.", Role::embedding},
                                                             {"output.", Role::head},
+                                                            {"output_norm.", Role::norm},
                                                             {".attn_q.", Role::q},
                                                             {".attn_k.", Role::k},
                                                             {".attn_v.", Role::v},
@@ -34,17 +37,21 @@ Role role_of(std::string_view name) {
                                                             {".ffn_gate.", Role::gate},
                                                             {".ffn_up.", Role::up},
                                                             {".ffn_down.", Role::down}};
+    const bool in_layer = name.starts_with("blk.");
+    if (in_layer && name.ends_with("_norm.weight")) return Role::norm;
     for (const auto& [part, role] : kNames) {
         const std::size_t at = name.find(part);
-        if (part.front() == '.' ? at != std::string_view::npos : at == 0) return role;
+        if (part.front() == '.' ? in_layer && at != std::string_view::npos : at == 0) return role;
     }
-    return Role::norm;
+    return std::nullopt;
 }
 
 TensorSpec describe_tensor(std::string name, tensor::DType type, std::size_t rows,
                            std::size_t cols) {
     TensorSpec spec;
-    spec.role = role_of(name);
+    const auto role = role_of(name);
+    UNICORN_CHECK(role.has_value());
+    spec.role = *role;
     if (name.starts_with("blk.")) {
         std::size_t layer = 0;
         const auto [end, error] =
@@ -63,6 +70,10 @@ std::uint64_t ModelSpec::weight_bytes() const {
     std::uint64_t bytes = 0;
     for (const TensorSpec& tensor : tensors) bytes += tensor.bytes;
     return bytes;
+}
+
+bool ModelSpec::tied() const {
+    return std::ranges::count(tensors, Role::head, &TensorSpec::role) == 0;
 }
 
 std::size_t logit_rows(const Workload& w) { return std::max(kMinLogitRows, w.sequences); }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,8 +17,9 @@ namespace unicorn::plan {
 enum class Role { embedding, head, q, k, v, o, gate, up, down, norm };
 inline constexpr std::size_t kRoles = 10;
 
-/// Role of a tensor by its name in a GGUF file ("blk.3.attn_q.weight"); norm for every gain.
-Role role_of(std::string_view name);
+/// Role of a tensor by its name in a GGUF file ("blk.3.attn_q.weight"); nothing for one that is no
+/// part of a text model, such as a vision tower's.
+std::optional<Role> role_of(std::string_view name);
 
 inline constexpr std::size_t kNoLayer = std::numeric_limits<std::size_t>::max();
 
@@ -31,7 +33,8 @@ struct TensorSpec {
     std::uint64_t bytes = 0;  // as the device keeps it
 };
 
-/// A tensor as it lies in its file. Of `embedding` and `head`, a tied model has the first only.
+/// A tensor as it lies in its file; its name has a role. Of `embedding` and `head`, a tied model
+/// has the first only.
 TensorSpec describe_tensor(std::string name, tensor::DType type, std::size_t rows,
                            std::size_t cols);
 
@@ -50,6 +53,7 @@ struct ModelSpec {
     std::size_t global_every = 6;  // layer i (from 0) is global iff (i + 1) % global_every == 0
     std::vector<TensorSpec> tensors;
 
+    bool tied() const;  // the embedding is the head, too
     bool is_global(std::size_t layer) const { return (layer + 1) % global_every == 0; }
     std::uint64_t weight_bytes() const;
 };

@@ -22,6 +22,8 @@ TEST(Workload, TensorsAreKnownByTheirNames) {
     EXPECT_EQ(role_of("blk.0.ffn_up.weight"), Role::up);
     EXPECT_EQ(role_of("blk.0.ffn_down.weight"), Role::down);
     EXPECT_EQ(role_of("blk.0.ffn_norm.weight"), Role::norm);
+    EXPECT_EQ(role_of("v.blk.0.attn_q.weight"), std::nullopt);
+    EXPECT_EQ(role_of("rope_freqs.weight"), std::nullopt);
     EXPECT_EQ(describe_tensor("output_norm.weight", tensor::DType::f32, 1, 64).layer, kNoLayer);
 }
 

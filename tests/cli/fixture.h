@@ -17,6 +17,11 @@ inline std::string contents(const std::string& path) {
     return out.str();
 }
 
+/// Standard error without the remark that says where the model went, which --quiet takes away.
+inline std::string without_plan(const std::string& err) {
+    return err.starts_with("plan: ") ? err.substr(err.find('\n') + 1) : err;
+}
+
 class WithModel : public ::testing::Test {
 protected:
     static void SetUpTestSuite() {

@@ -70,6 +70,18 @@ TEST(Usage, MistakesExitWithTwoAndOneLine) {
         {"convert", "folder", "out.gguf", "--type", "q2_k"},
         {"completions", "tcsh"},
         {"inspect", "a.gguf", "-m", "b.gguf"},
+        {"plan", "a.gguf", "-m", "b.gguf"},
+        {"plan", "a.gguf", "--shape", "1b"},
+        {"plan", "--shape", "3b"},
+        {"plan", "--recipe", "mixed"},
+        {"plan", "--shape", "1b", "--recipe", "q9"},
+        {"plan", "--shape", "1b", "--policy", "lru"},
+        {"plan", "--shape", "1b", "--batch", "0"},
+        {"plan", "--shape", "1b", "--hardware", "cpu-only-16gb", "--ctx", "40000"},
+        {"run", "hello", "--policy", "fastest"},
+        {"run", "hello", "--memory-limit", "2 Gi"},
+        {"run", "hello", "--memory-limit", "0"},
+        {"bench", "--memory-limit", "-1"},
     };
     for (const auto& arguments : mistakes) {
         const Outcome outcome = unicorn(arguments);
@@ -111,8 +123,8 @@ TEST(Usage, HelpAndVersionGoToStandardOutput) {
     const Outcome version = unicorn({"--version"});
     EXPECT_EQ(version.exit_code, 0);
     EXPECT_THAT(version.out, ::testing::MatchesRegex("unicorn [0-9]+\\.[0-9]+\\.[0-9]+\n"));
-    for (const char* command : {"run", "chat", "inspect", "tokenize", "logits", "bench", "synth",
-                                "convert", "completions"}) {
+    for (const char* command : {"run", "chat", "inspect", "tokenize", "logits", "bench", "plan",
+                                "synth", "convert", "completions"}) {
         const Outcome help = unicorn({command, "--help"});
         EXPECT_EQ(help.exit_code, 0) << command;
         EXPECT_EQ(help.err, "") << command;

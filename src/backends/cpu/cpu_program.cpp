@@ -81,15 +81,11 @@ struct Supports {
 
 /// What the scratch memory must hold, over all steps.
 struct Needs {
-    std::size_t quantized_cols[2] = {};  // by is_wide(type)
-    std::size_t gathered_cols = 0;
-    bool tiles = false;
-    std::size_t head_dim = 0;
-    std::size_t spans = 0;
+    ScratchShape shape;
 
     void quantized(const TensorRef& w, std::size_t cols) {
         if (w.layout != device::Layout::panels) return;
-        std::size_t& most = quantized_cols[is_wide(w.type) ? 1 : 0];
+        std::size_t& most = shape.quantized_cols[is_wide(w.type) ? 1 : 0];
         most = std::max(most, cols);
     }
     void operator()(const device::Project& s) {
@@ -98,17 +94,17 @@ struct Needs {
     void operator()(const device::GatedFfn& s) {
         quantized(s.gate, s.x.cols);
         quantized(s.up, s.x.cols);
-        tiles = true;
+        shape.tiles = true;
     }
     void operator()(const device::Head& s) {
         quantized(s.weights, s.x.cols);
         if (s.weights.layout == device::Layout::rows)
-            gathered_cols = std::max(gathered_cols, s.x.cols);
+            shape.gathered_cols = std::max(shape.gathered_cols, s.x.cols);
     }
     void operator()(const device::Attention& s) {
-        head_dim = std::max(head_dim, s.head_dim);
+        shape.head_dim = std::max(shape.head_dim, s.head_dim);
         const std::size_t tokens = s.cache.k.rows / s.n_kv_heads;  // of the whole pool
-        spans = std::max(spans, tokens / kernels::kSpanTokens + 1);
+        shape.kv_pool_tokens = std::max(shape.kv_pool_tokens, tokens);
     }
     template <typename Other>
     void operator()(const Other&) {}
@@ -174,6 +170,64 @@ Result<std::unique_ptr<CpuProgram>> CpuProgram::create(std::span<const device::S
     return program;
 }
 
+namespace {
+
+std::size_t partial_rows(const ScratchShape& shape) {
+    const std::size_t spans =
+        shape.head_dim == 0 ? 0 : shape.kv_pool_tokens / kernels::kSpanTokens + 1;
+    return std::min(kMaxPartialRows, 2 * shape.n_threads * kernels::kMaxQueries * spans);
+}
+
+/// Points `s` and `ropes` into the memory at `base` (nullptr: nowhere); the bytes that takes. `s`
+/// has a place for each thread.
+std::size_t lay_out(const ScratchShape& shape, std::byte* base, Scratch& s,
+                    std::span<RopeTable> ropes) {
+    Layouter memory(base);
+    s.partial_rows = partial_rows(shape);
+    s.partial_stride = shape.head_dim + 16;  // keeps rows aligned; two of the 16 are used
+    for (std::size_t wide = 0; wide < 2; ++wide) {
+        const std::size_t cols = shape.quantized_cols[wide];
+        s.quantized[wide] = {0,
+                             cols,
+                             memory.take<std::int8_t>(shape.max_rows * cols),
+                             memory.take<float>(shape.max_rows * cols / kernels::kGroup),
+                             memory.take<std::int32_t>(shape.max_rows * cols /
+                                                       (kernels::kGroup / 2)),
+                             wide == 0 ? kernels::kGroup : kernels::kWideScaleColumns};
+    }
+    s.gathered = memory.take<float>(shape.max_rows * shape.gathered_cols);
+    for (std::size_t i = 0; i < shape.n_threads; ++i) {
+        s.gate_tile[i] = memory.take<float>(shape.tiles ? shape.max_rows * kTileRows : 0);
+        s.up_tile[i] = memory.take<float>(shape.tiles ? shape.max_rows * kTileRows : 0);
+        s.attention[i] =
+            memory.take<float>(shape.head_dim == 0 ? 0
+                                                   : kernels::attention_scratch_floats() +
+                                                         2 * kernels::kMaxQueries * shape.head_dim);
+    }
+    s.partials = memory.take<float>(s.partial_rows * s.partial_stride);
+    for (RopeTable& table : ropes) {
+        table.cos = memory.take<float>(shape.max_rows * table.head_dim / 2);
+        table.sin = memory.take<float>(shape.max_rows * table.head_dim / 2);
+    }
+    return memory.used();
+}
+
+Scratch scratch_for(std::size_t n_threads) {
+    Scratch s;
+    s.gate_tile.resize(n_threads);
+    s.up_tile.resize(n_threads);
+    s.attention.resize(n_threads);
+    return s;
+}
+
+}  // namespace
+
+std::size_t scratch_bytes(const ScratchShape& shape) {
+    Scratch scratch = scratch_for(shape.n_threads);
+    std::vector<RopeTable> ropes(shape.n_rope_tables, {0, 1, shape.head_dim, nullptr, nullptr});
+    return lay_out(shape, nullptr, scratch, ropes);
+}
+
 Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads,
                                    memory::TierAllocator& host) {
     Needs needs;
@@ -188,46 +242,15 @@ Status CpuProgram::lay_out_scratch(std::size_t max_rows, std::size_t n_threads,
                     {qkv->rope_base, qkv->rope_divisor, qkv->head_dim, nullptr, nullptr});
         }
     }
-    Scratch& s = scratch_;
-    s.gate_tile.resize(n_threads);
-    s.up_tile.resize(n_threads);
-    s.attention.resize(n_threads);
-    s.partial_rows = std::min(kMaxPartialRows, 2 * n_threads * kernels::kMaxQueries * needs.spans);
-    s.partial_stride = needs.head_dim + 16;  // keeps rows aligned; two of the 16 are used
-
-    const auto lay_out = [&](std::byte* base) {
-        Layouter memory(base);
-        for (std::size_t wide = 0; wide < 2; ++wide) {
-            const std::size_t cols = needs.quantized_cols[wide];
-            s.quantized[wide] = {0,
-                                 cols,
-                                 memory.take<std::int8_t>(max_rows * cols),
-                                 memory.take<float>(max_rows * cols / kernels::kGroup),
-                                 memory.take<std::int32_t>(max_rows * cols / (kernels::kGroup / 2)),
-                                 wide == 0 ? kernels::kGroup : kernels::kWideScaleColumns};
-        }
-        s.gathered = memory.take<float>(max_rows * needs.gathered_cols);
-        for (std::size_t i = 0; i < n_threads; ++i) {
-            s.gate_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);
-            s.up_tile[i] = memory.take<float>(needs.tiles ? max_rows * kTileRows : 0);
-            s.attention[i] = memory.take<float>(
-                needs.head_dim == 0 ? 0
-                                    : kernels::attention_scratch_floats() +
-                                          2 * kernels::kMaxQueries * needs.head_dim);
-        }
-        s.partials = memory.take<float>(s.partial_rows * s.partial_stride);
-        for (RopeTable& table : rope_tables_) {
-            table.cos = memory.take<float>(max_rows * table.head_dim / 2);
-            table.sin = memory.take<float>(max_rows * table.head_dim / 2);
-        }
-        return memory.used();
-    };
-    const std::size_t bytes = lay_out(nullptr);
+    needs.shape.max_rows = max_rows;
+    needs.shape.n_threads = n_threads;
+    scratch_ = scratch_for(n_threads);
+    const std::size_t bytes = lay_out(needs.shape, nullptr, scratch_, rope_tables_);
     if (bytes == 0) return {};
     auto memory = host.allocate(bytes, kAlignment);
     if (!memory) return forward(memory);
     memory_ = std::move(*memory);
-    lay_out(memory_.host());
+    lay_out(needs.shape, memory_.host(), scratch_, rope_tables_);
     return {};
 }
 

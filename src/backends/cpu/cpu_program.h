@@ -43,6 +43,22 @@ struct Scratch {
 /// gate and up of 4B in Q4_0.
 inline constexpr std::size_t kTileRows = 16 * kernels::kPanelRows;
 
+/// What programs of the forward pass take for scratch depends on this.
+struct ScratchShape {
+    std::size_t max_rows = 0;
+    std::size_t n_threads = 0;
+    /// Of the widest input of a quantised matrix whose type is_wide() says no (yes) of; 0: none.
+    std::size_t quantized_cols[2] = {};
+    std::size_t gathered_cols = 0;   // D, where the head is a float matrix
+    bool tiles = false;              // there is a gated FFN
+    std::size_t head_dim = 0;        // 0: no attention
+    std::size_t kv_pool_tokens = 0;  // that the largest pool of the KV cache holds
+    std::size_t n_rope_tables = 0;
+};
+
+/// Bytes of scratch that a program takes.
+std::size_t scratch_bytes(const ScratchShape& shape);
+
 class CpuProgram final : public device::Program {
 public:
     static bool supports(const device::Step& step);

@@ -1,0 +1,73 @@
+#include "engine/plan_model.h"
+
+#include <algorithm>
+
+#include "base/thread_pool.h"
+#include "device/tensor_ref.h"
+#include "engine/open_devices.h"
+
+namespace unicorn::engine {
+namespace {
+
+constexpr std::size_t kDefaultContext =
+    4096;  // tokens; enough for a chat, small beside the weights
+
+}  // namespace
+
+plan::ModelSpec describe_model(const formats::Gguf& file, const model::Config& config) {
+    plan::ModelSpec spec;
+    spec.name = config.name;
+    spec.n_layers = config.n_layers;
+    spec.dim = config.dim;
+    spec.ffn_dim = config.ffn_dim;
+    spec.n_heads = config.n_heads;
+    spec.n_kv_heads = config.n_kv_heads;
+    spec.head_dim = config.head_dim;
+    spec.n_vocab = config.n_vocab;
+    spec.max_context = config.max_context;
+    spec.window = config.window;
+    spec.global_every = config.global_every;
+    for (const formats::GgufTensor& tensor : file.tensors()) {
+        if (!plan::role_of(tensor.name)) continue;
+        const tensor::MatrixView view = tensor.matrix();
+        plan::TensorSpec described =
+            plan::describe_tensor(std::string(tensor.name), view.type, view.rows, view.cols);
+        if (described.layer == plan::kNoLayer || described.layer < config.n_layers)
+            spec.tensors.push_back(std::move(described));
+    }
+    return spec;
+}
+
+void repack_for_cpu(plan::ModelSpec& model) {
+    const bool tied = model.tied();
+    for (plan::TensorSpec& tensor : model.tensors) {
+        const bool looked_up = !tied && tensor.role == plan::Role::embedding;
+        if (!tensor::info(tensor.type).quantized || looked_up) continue;
+        device::TensorRef packed;
+        packed.type = tensor.type;
+        packed.layout = device::Layout::panels;
+        packed.rows = tensor.rows;
+        packed.cols = tensor.cols;
+        tensor.bytes = device::stored_bytes(packed);
+    }
+}
+
+std::size_t default_context(std::size_t max_context) {
+    return std::min(max_context, kDefaultContext);
+}
+
+plan::Workload describe_workload(const plan::ModelSpec& model, const EngineOptions& options,
+                                 bool on_cpu) {
+    plan::Workload workload;
+    workload.context = options.context == 0 ? default_context(model.max_context) : options.context;
+    workload.sequences = options.max_sequences;
+    workload.chunk_tokens = options.chunk_tokens;
+    workload.kv_type = options.kv_type;
+    if (on_cpu) {
+        workload.scratch_bytes = cpu_scratch_bytes(
+            model, workload, options.threads == 0 ? available_cpus() : options.threads);
+    }
+    return workload;
+}
+
+}  // namespace unicorn::engine

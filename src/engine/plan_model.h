@@ -1,0 +1,25 @@
+#pragma once
+// What the planner is told of a model and of what the engine allocates for it.
+
+#include "engine/engine.h"
+#include "formats/gguf.h"
+#include "model/config.h"
+#include "plan/workload.h"
+
+namespace unicorn::engine {
+
+/// The shape and the tensors of a model from its header; no weight is read.
+plan::ModelSpec describe_model(const formats::Gguf& file, const model::Config& config);
+
+/// Sizes of quantised matrices as the CPU keeps them: repacked in panels.
+void repack_for_cpu(plan::ModelSpec& model);
+
+/// Tokens of context where none is asked for.
+std::size_t default_context(std::size_t max_context);
+
+/// What Engine::open() would run with `options`. `on_cpu`: with the CPU's scratch memory, of as
+/// many threads as `options` say.
+plan::Workload describe_workload(const plan::ModelSpec& model, const EngineOptions& options,
+                                 bool on_cpu);
+
+}  // namespace unicorn::engine
