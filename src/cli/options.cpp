@@ -97,7 +97,7 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
            [&options](const std::string& size) {
                options.memory_limit_bytes = *parse_byte_size(size);
            },
-           "Memory that the model may take, such as 2GiB; default: what is available")
+           "Memory that the model may take, such as 2GiB;\ndefault: what is available")
         ->type_name("SIZE")
         ->check([](const std::string& size) -> std::string {
             const auto bytes = parse_byte_size(size);

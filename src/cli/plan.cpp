@@ -57,8 +57,8 @@ public:
                         "(default q4_0)")
             ->type_name("NAME");
         app->add_option("--hardware", hardware_,
-                        "The machine: a profile that ships, such as ryzen-8945hs-96gb, or a TOML\n"
-                        "file; default: this one")
+                        "The machine: a profile that ships, such as\n"
+                        "ryzen-8945hs-96gb, or a TOML file; default: this one")
             ->type_name("NAME|FILE");
         add_count(*app, "-b,--batch", engine_.max_sequences, 1, 4096,
                   "Sequences that are decoded at once (default 1)");

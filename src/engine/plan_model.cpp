@@ -64,8 +64,10 @@ plan::Workload describe_workload(const plan::ModelSpec& model, const EngineOptio
     workload.chunk_tokens = options.chunk_tokens;
     workload.kv_type = options.kv_type;
     if (on_cpu) {
-        workload.scratch_bytes = cpu_scratch_bytes(
-            model, workload, options.threads == 0 ? available_cpus() : options.threads);
+        const std::size_t threads = options.threads == 0 ? available_cpus() : options.threads;
+        workload.scratch_bytes = [model, threads](const plan::Workload& w) {
+            return cpu_scratch_bytes(model, w, threads);
+        };
     }
     return workload;
 }

@@ -16,13 +16,22 @@ constexpr std::uint64_t kSmallBytes = 100'000'000;  // design section 3, policy 
 constexpr std::size_t kFastFfnLayers = 10;          // design section 3, policy roles
 constexpr const char* kAttentionActivations = "attention activations";
 constexpr std::size_t kDiskReadAhead = 8;  // design section 3, buffers of the ring
-// Two buffers: one is filled while the other is copied to the device.
-constexpr std::uint64_t kStagingBytes = 2 * (std::uint64_t{64} << 20);
+// Of two buffers: one is filled while the other is copied to the device. At 10 GB/s, 64 MiB take 7
+// ms, beside which starting a copy is nothing.
+constexpr std::uint64_t kStagingBytes = std::uint64_t{64} << 20;
 
 // What is placed by the same list of tiers.
-enum class Class { attention, fast, bulk, host_visible };
-constexpr std::size_t kClasses = 4;
-using Chains = std::array<std::vector<Tier>, kClasses>;
+enum class Class { attention, fast, bulk };
+constexpr std::size_t kClasses = 3;
+
+struct Chains {
+    std::array<std::vector<Tier>, kClasses> by_class;  // in the order they are filled
+    std::vector<Tier> buffers;  // one of these: what the CPU writes and the device reads
+
+    const std::vector<Tier>& of(Class group) const {
+        return by_class[static_cast<std::size_t>(group)];
+    }
+};
 
 struct Item {
     Placement placement;
@@ -60,11 +69,10 @@ Result<Chains> tier_chains(const HardwareProfile& machine, const PlanOptions& op
         }
         return tiers;
     };
-    const auto named = [&](Class group, Chains& chains) -> std::vector<Tier>& {
-        return chains[static_cast<std::size_t>(group)];
-    };
-
     Chains chains;
+    const auto set = [&](Class group, std::vector<Tier> tiers) {
+        chains.by_class[static_cast<std::size_t>(group)] = std::move(tiers);
+    };
     if (options.policy == Policy::automatic) {
         std::vector<Tier> all;
         if (gpu != nullptr) all = gpu->tiers;
@@ -76,7 +84,7 @@ Result<Chains> tier_chains(const HardwareProfile& machine, const PlanOptions& op
             if (std::ranges::count(once, tier) == 0) once.push_back(tier);
         std::ranges::stable_sort(once, std::greater(),
                                  [&](Tier tier) { return bandwidth(machine, tier); });
-        chains.fill(once);
+        chains.by_class.fill(once);
     } else {
         const bool possible = has(gpu, Tier::vram) && has(gpu, Tier::gtt) &&
                               (options.policy == Policy::hma || has(npu, Tier::npu));
@@ -88,17 +96,13 @@ Result<Chains> tier_chains(const HardwareProfile& machine, const PlanOptions& op
                                                       : "an NPU and a GPU with vram and gtt",
                         options.cpu_only ? "the device cpu" : machine.name);
         }
-        named(Class::attention, chains) = options.policy == Policy::roles
-                                              ? chain({Tier::npu, Tier::gtt, Tier::host})
-                                              : chain({Tier::gtt, Tier::host});
-        named(Class::fast, chains) = chain({Tier::vram, Tier::gtt, Tier::host});
-        named(Class::bulk, chains) = chain({Tier::gtt, Tier::host});
+        set(Class::attention, chain({Tier::npu, Tier::gtt, Tier::host}));
+        set(Class::fast, chain({Tier::vram, Tier::gtt, Tier::host}));
+        set(Class::bulk, chain({Tier::gtt, Tier::host}));
     }
-    // What the CPU writes and the device reads.
-    auto& visible = named(Class::host_visible, chains);
-    visible = gpu == nullptr        ? chain({Tier::host})
-              : has(gpu, Tier::gtt) ? chain({Tier::gtt, Tier::host})
-                                    : chain({Tier::host, Tier::vram});
+    chains.buffers = gpu == nullptr        ? chain({Tier::host})
+                     : has(gpu, Tier::gtt) ? chain({Tier::gtt, Tier::host})
+                                           : chain({Tier::host, Tier::vram});
     return chains;
 }
 
@@ -115,8 +119,7 @@ Class class_of(const Placement& p, Policy policy) {
     return Class::fast;
 }
 
-std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, Policy policy,
-                             bool staged) {
+std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, Policy policy) {
     std::vector<Item> items;
     const auto add = [&](std::string name, What what, std::size_t layer, std::uint64_t bytes,
                          std::uint64_t read_bytes) -> Item& {
@@ -131,8 +134,8 @@ std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, P
     const ActivationBytes activations = activation_bytes(model, workload);
     add(kAttentionActivations, What::activations, kNoLayer, activations.attention, 0);
     add("activations", What::activations, kNoLayer, activations.others, 0);
-    if (workload.scratch_bytes > 0)
-        add("scratch", What::scratch, kNoLayer, workload.scratch_bytes, 0);
+    if (workload.scratch_bytes)
+        add("scratch", What::scratch, kNoLayer, workload.scratch_bytes(workload), 0);
     const bool tied = model.tied();
     for (const TensorSpec& tensor : model.tensors) {
         // Of an embedding that is not the head, a pass looks up a row for each sequence.
@@ -150,9 +153,6 @@ std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, P
         add(fmt::format("kv.{}", layer), What::kv_cache, layer, kv.held, kv.in_window);
     }
     for (Item& item : items) item.group = class_of(item.placement, policy);
-    if (staged) {
-        add("staging", What::staging, kNoLayer, kStagingBytes, 0).group = Class::host_visible;
-    }
     return items;
 }
 
@@ -162,10 +162,8 @@ std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items, 
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     const auto sorted_by = [&](auto key) {
         std::vector<std::size_t> result = order;
-        std::ranges::stable_sort(result, std::less(), [&](std::size_t i) {
-            // Staging lies where the device sees what the CPU writes: it takes what is left there.
-            return std::pair(items[i].group == Class::host_visible, key(items[i].placement));
-        });
+        std::ranges::stable_sort(result, std::less(),
+                                 [&](std::size_t i) { return key(items[i].placement); });
         return result;
     };
     if (policy != Policy::automatic) {
@@ -180,35 +178,29 @@ std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items, 
             sorted_by([](const Placement& p) { return p.bytes; })};
 }
 
-/// One try: tiers by item; nothing when it does not fit.
+/// One try: tiers by item; nothing when it does not fit. `buffer_bytes` are taken of `buffer_tier`
+/// before anything else.
 ///
 /// A class fills its tiers in order and never turns back to one that was too full for an item. So
 /// with more room anywhere, no item comes to lie later in its list: a bigger machine never gets a
 /// worse plan. (Turning back wastes less, but what then fits can displace what mattered more.)
 std::optional<std::vector<Tier>> try_order(const std::vector<Item>& items,
                                            const std::vector<std::size_t>& order,
-                                           std::size_t pinned_layers, std::uint64_t ring_bytes,
-                                           const Chains& chains, Ledger ledger) {
+                                           std::size_t pinned_layers, Tier buffer_tier,
+                                           std::uint64_t buffer_bytes, const Chains& chains,
+                                           Ledger ledger) {
+    if (buffer_bytes > 0 && !ledger.reserve(buffer_tier, buffer_bytes)) return std::nullopt;
     std::array<std::size_t, kClasses> at{};
-    const auto place = [&](Class group, std::uint64_t bytes) -> std::optional<Tier> {
-        const auto& chain = chains[static_cast<std::size_t>(group)];
-        std::size_t& i = at[static_cast<std::size_t>(group)];
-        while (i < chain.size() && !ledger.reserve(chain[i], bytes)) ++i;
-        if (i == chain.size()) return std::nullopt;
-        return chain[i];
-    };
     std::vector<Tier> tiers(items.size() + 1, Tier::disk);
+    tiers.back() = buffer_tier;
     for (const std::size_t index : order) {
         const Item& item = items[index];
         if (item.streamable && item.placement.layer >= pinned_layers) continue;
-        const auto tier = place(item.group, item.placement.bytes);
-        if (!tier) return std::nullopt;
-        tiers[index] = *tier;
-    }
-    if (ring_bytes > 0) {
-        const auto tier = place(Class::host_visible, ring_bytes);
-        if (!tier) return std::nullopt;
-        tiers.back() = *tier;
+        const auto& chain = chains.of(item.group);
+        std::size_t& i = at[static_cast<std::size_t>(item.group)];
+        while (i < chain.size() && !ledger.reserve(chain[i], item.placement.bytes)) ++i;
+        if (i == chain.size()) return std::nullopt;
+        tiers[index] = chain[i];
     }
     return tiers;
 }
@@ -223,13 +215,17 @@ public:
           options_(options),
           chains_(std::move(chains)),
           gpu_(options.cpu_only ? nullptr : find_device(machine, DeviceKind::gpu)),
-          items_(list_items(model, workload, options.policy, gpu_ != nullptr)),
+          items_(list_items(model, workload, options.policy)),
           orders_(orders_of(items_, options.policy)),
           ledger_(machine, options.memory_limit_bytes) {
         for (const Item& item : items_) {
             if (!item.streamable) continue;
             buffer_bytes_ = std::max(buffer_bytes_, item.placement.bytes);
         }
+        if (gpu_ == nullptr) return;
+        std::uint64_t largest = 0;
+        for (const TensorSpec& tensor : model.tensors) largest = std::max(largest, tensor.bytes);
+        staging_bytes_ = 2 * std::min(kStagingBytes, largest);
     }
 
     bool can_stream() const {
@@ -266,6 +262,7 @@ private:
     std::vector<std::vector<std::size_t>> orders_;
     Ledger ledger_;
     std::uint64_t buffer_bytes_ = 0;  // of the ring: the largest matrix of a layer
+    std::uint64_t staging_bytes_ = 0;
 };
 
 double Planner::seconds_in(Tier tier, std::uint64_t bytes) const {
@@ -273,7 +270,7 @@ double Planner::seconds_in(Tier tier, std::uint64_t bytes) const {
     double gb_s = bandwidth(machine_, tier);
     if (tier == Tier::disk) {
         gb_s = 0;
-        for (const Tier other : chains_[static_cast<std::size_t>(Class::bulk)]) {
+        for (const Tier other : chains_.of(Class::bulk)) {
             const double own = bandwidth(machine_, other);
             gb_s = gb_s == 0 ? own : std::min(gb_s, own);
         }
@@ -292,15 +289,18 @@ std::array<double, kTiers> Planner::memory_seconds(const std::vector<Tier>& tier
 std::optional<std::vector<Tier>> Planner::best(std::size_t pinned_layers) const {
     std::optional<std::vector<Tier>> found;
     double found_seconds = 0;
-    const std::uint64_t ring_bytes = ring_buffers(pinned_layers) * buffer_bytes_;
-    for (const auto& order : orders_) {
-        auto tiers = try_order(items_, order, pinned_layers, ring_bytes, chains_, ledger_);
-        if (!tiers) continue;
-        double seconds = 0;
-        for (const double part : memory_seconds(*tiers)) seconds += part;
-        if (found && seconds >= found_seconds) continue;
-        found = std::move(tiers);
-        found_seconds = seconds;
+    const std::uint64_t bytes = staging_bytes_ + ring_buffers(pinned_layers) * buffer_bytes_;
+    for (const Tier buffer_tier : chains_.buffers) {
+        for (const auto& order : orders_) {
+            auto tiers =
+                try_order(items_, order, pinned_layers, buffer_tier, bytes, chains_, ledger_);
+            if (!tiers) continue;
+            double seconds = 0;
+            for (const double part : memory_seconds(*tiers)) seconds += part;
+            if (found && seconds >= found_seconds) continue;
+            found = std::move(tiers);
+            found_seconds = seconds;
+        }
     }
     return found;
 }
@@ -394,6 +394,13 @@ void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pi
             plan.overflow_bytes += placement.bytes;
         plan.placements.push_back(std::move(placement));
     };
+    const auto put_buffers = [&](const char* name, What what, std::uint64_t bytes) {
+        Placement buffers;
+        buffers.name = name;
+        buffers.what = what;
+        buffers.bytes = bytes;
+        put(std::move(buffers), tiers.back());
+    };
     for (std::size_t i = 0; i < items_.size(); ++i) {
         if (tiers[i] == Tier::disk) plan.streaming.bytes += items_[i].placement.bytes;
         put(items_[i].placement, tiers[i]);
@@ -402,12 +409,9 @@ void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pi
         plan.streaming.layers = model_.n_layers - pinned_layers;
         plan.streaming.buffers = ring_buffers(pinned_layers);
         plan.streaming.buffer_bytes = buffer_bytes_;
-        Placement ring;
-        ring.name = "stream ring";
-        ring.what = What::stream_ring;
-        ring.bytes = plan.streaming.buffers * buffer_bytes_;
-        put(std::move(ring), tiers.back());
+        put_buffers("stream ring", What::stream_ring, plan.streaming.buffers * buffer_bytes_);
     }
+    if (staging_bytes_ > 0) put_buffers("staging", What::staging, staging_bytes_);
     for (TierUse& use : plan.tiers) use.headroom_bytes = ledger.room(use.tier);
 }
 
@@ -469,7 +473,11 @@ Plan Planner::plan() const {
         }
     }
     Ledger ledger = ledger_;
-    for (const auto& chain : chains_) {
+    plan.needed_bytes += staging_bytes_;
+    plan.other_bytes += staging_bytes_;
+    std::vector<std::vector<Tier>> chains(chains_.by_class.begin(), chains_.by_class.end());
+    chains.push_back(chains_.buffers);
+    for (const auto& chain : chains) {
         for (const Tier tier : chain) {
             if (std::ranges::count(plan.tiers, tier, &TierUse::tier) > 0) continue;
             TierUse use;

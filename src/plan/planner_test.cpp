@@ -101,7 +101,7 @@ struct Case {
 Case random_case(bool any_policy = true) {
     Case c;
     const auto pick = [](std::size_t low, std::size_t high) {
-        return *rc::gen::inRange<std::size_t>(low, high + 1);
+        return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<std::size_t>(low, high + 1));
     };
     const DType types[] = {DType::q4_0, DType::q8_0, DType::f16};
     c.model = make_model(pick(1, 14), 256 * pick(1, 4), 256 * pick(1, 8), 32 * pick(1, 400),
@@ -109,7 +109,8 @@ Case random_case(bool any_policy = true) {
     c.workload.context = pick(1, 8192);
     c.workload.sequences = pick(1, 4);
     c.workload.chunk_tokens = pick(1, 512);
-    c.workload.scratch_bytes = pick(0, 1) * pick(1, 4'000'000);
+    const std::size_t scratch_a_token = pick(0, 100);
+    c.workload.scratch_bytes = [=](const Workload& w) { return w.context * scratch_a_token; };
     const std::uint64_t whole =
         plan_of(c.model, make_apu(1ull << 40, 0, 0, 0), {}, c.workload).needed_bytes;
     const auto part = [&] { return whole * pick(0, 120) / 100; };
@@ -126,11 +127,27 @@ Case random_case(bool any_policy = true) {
     return c;
 }
 
+/// What RapidCheck shows of a case that fails.
+std::string describe(const HardwareProfile& machine, const PlanOptions& options, const Plan& plan) {
+    std::string text =
+        fmt::format("policy {}, cpu_only {}, strict {}, limit {}: {}\n", name(options.policy),
+                    options.cpu_only, options.strict, options.memory_limit_bytes, plan.verdict);
+    for (const Pool& pool : machine.pools)
+        text += fmt::format("pool {} {}\n", pool.name, pool.available_bytes);
+    for (const TierProfile& tier : machine.tiers)
+        text += fmt::format("{} {} at {} GB/s\n", memory::name(tier.tier), tier.capacity_bytes,
+                            tier.read_gb_s);
+    for (const Placement& p : plan.placements)
+        text += fmt::format("  {} {} in {}\n", p.name, p.bytes, memory::name(p.tier));
+    return text;
+}
+
 TEST(PlannerProperties, EverythingIsPlacedOnceAndNothingOverflows) {
     std::map<std::string, int> seen;
     EXPECT_TRUE(rc::check("random machines", [&] {
         const Case c = random_case();
         const Plan plan = plan_of(c.model, c.machine, c.options, c.workload);
+        RC_LOG(describe(c.machine, c.options, plan));
         if (!plan.fits) {
             ++seen["not"];
             RC_ASSERT(plan.placements.empty());
@@ -204,8 +221,9 @@ TEST(PlannerProperties, ABiggerMachineNeverGetsAWorsePlan) {
         HardwareProfile bigger = c.machine;
         PlanOptions options = c.options;
         const auto more = [](std::uint64_t bytes) {
-            return bytes + *rc::gen::inRange<std::uint64_t>(0, 3) *
-                               *rc::gen::inRange<std::uint64_t>(0, 4'000'000);
+            return bytes + *rc::gen::resize(rc::kNominalSize,
+                                            rc::gen::inRange<std::uint64_t>(0, 4'000'000)) *
+                               *rc::gen::element<std::uint64_t>(0, 1, 3);
         };
         for (Pool& pool : bigger.pools) {
             pool.available_bytes = more(pool.available_bytes);
@@ -221,6 +239,7 @@ TEST(PlannerProperties, ABiggerMachineNeverGetsAWorsePlan) {
         const Plan small = plan_of(c.model, c.machine, c.options, c.workload);
         const Plan large = plan_of(c.model, bigger, options, c.workload);
         if (!small.fits) return;
+        RC_LOG(describe(c.machine, c.options, small) + describe(bigger, options, large));
         ++compared;
         RC_ASSERT(large.fits);
         RC_ASSERT(large.streaming.layers <= small.streaming.layers);

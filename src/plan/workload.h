@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -64,7 +65,8 @@ struct Workload {
     std::size_t sequences = 1;   // in memory, and decoded together
     std::size_t chunk_tokens = 512;
     tensor::DType kv_type = tensor::DType::f16;
-    std::uint64_t scratch_bytes = 0;  // what the device takes beside the activations
+    /// What the device takes beside the activations; empty: nothing.
+    std::function<std::uint64_t(const Workload&)> scratch_bytes;
 };
 
 /// Keys and values of all sequences, of one layer, in bytes.
