@@ -76,7 +76,7 @@ std::string plan_text(const PlanSubject& subject, const plan::Plan& plan, bool c
         tensor::name(w.kv_type), plan::name(subject.options.policy),
         subject.options.strict ? ", strict" : "",
         subject.options.memory_limit_bytes > 0
-            ? ", at most " + size(subject.options.memory_limit_bytes)
+            ? fmt::format(", at most {}", size(subject.options.memory_limit_bytes))
             : "");
     out += colour ? fmt::format("\033[1m{}\033[0m\n", plan.verdict) : plan.verdict + "\n";
 
@@ -88,7 +88,8 @@ std::string plan_text(const PlanSubject& subject, const plan::Plan& plan, bool c
                          contents(use)});
     }
     using enum Align;
-    out += "\n" + aligned_table(tiers, {left, right, right, right, right, left}, colour);
+    out +=
+        fmt::format("\n{}", aligned_table(tiers, {left, right, right, right, right, left}, colour));
     if (plan.fits) {
         out += "\n";
         for (const plan::TierUse& use : plan.tiers)
@@ -115,7 +116,7 @@ std::string plan_text(const PlanSubject& subject, const plan::Plan& plan, bool c
     if (plan.kv_chunk_bytes > 0)
         parts.push_back({"KV cache, for chunks", size(plan.kv_chunk_bytes), "", ""});
     parts.push_back({"activations and others", size(plan.other_bytes), "", ""});
-    out += "\n" + aligned_table(parts, {left, right, right, right}, colour) + "\n";
+    out += fmt::format("\n{}\n", aligned_table(parts, {left, right, right, right}, colour));
 
     out += plan.max_context == 0 ? "largest context   none fits\n"
                                  : fmt::format("largest context   {} tokens{}\n", plan.max_context,
@@ -131,7 +132,8 @@ std::string plan_text(const PlanSubject& subject, const plan::Plan& plan, bool c
             size(plan.streaming.buffer_bytes));
     }
     out += fmt::format("read a token      {}\n", size(plan.read_bytes_per_token));
-    if (plan.bound.tok_s == 0) return out + "bound             " + plan.bound.limited_by + "\n";
+    if (plan.bound.tok_s == 0)
+        return out + fmt::format("bound             {}\n", plan.bound.limited_by);
     // Of the tiers that decoding reads.
     const bool measured = std::ranges::all_of(plan.tiers, [](const plan::TierUse& use) {
         return use.measured || (use.by_what[static_cast<std::size_t>(What::weight)] == 0 &&
