@@ -1,0 +1,236 @@
+#include "machine/measure.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "base/file.h"
+#include "base/thread_pool.h"
+#include "machine/json.h"
+#include "machine/profile.h"
+#include "memory/bandwidth.h"
+
+namespace unicorn::machine {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kBlock = std::size_t{1} << 20;
+constexpr std::size_t kSampleBytes = std::size_t{256} << 20;
+constexpr std::size_t kSmallestSample = std::size_t{32} << 20;
+constexpr std::size_t kMadeBytes = std::size_t{128} << 20;
+constexpr std::size_t kReaders = 8;
+constexpr std::chrono::seconds kLongest{3};
+
+struct FreeBlock {
+    void operator()(std::byte* p) const noexcept { std::free(p); }
+};
+using Block = std::unique_ptr<std::byte[], FreeBlock>;
+
+Block make_block() { return Block(static_cast<std::byte*>(std::aligned_alloc(4096, kBlock))); }
+
+struct Descriptor {
+    int fd = -1;
+    explicit Descriptor(int value) : fd(value) {}
+    Descriptor(Descriptor&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
+    Descriptor& operator=(Descriptor&&) = delete;
+    ~Descriptor() {
+        if (fd >= 0) ::close(fd);
+    }
+};
+
+/// `path` itself when it holds enough, opened past the page cache.
+Result<Descriptor> open_direct(const std::string& path, int flags) {
+    const int fd = ::open(path.c_str(), flags | O_DIRECT | O_CLOEXEC, 0600);
+    if (fd >= 0) return Descriptor(fd);
+    if (errno == EINVAL || errno == EOPNOTSUPP)
+        return fail(ErrorCode::unsupported, "{}: its file system cannot read past the page cache",
+                    path);
+    return fail(ErrorCode::io, "{}: cannot open: {}", path, std::strerror(errno));
+}
+
+/// A file without a name in `folder`, filled with what no file system compresses.
+Result<Descriptor> make_sample(const std::string& folder) {
+    struct statvfs space {};
+    if (::statvfs(folder.c_str(), &space) == 0 &&
+        std::uint64_t{space.f_bavail} * space.f_frsize < 4 * kMadeBytes)
+        return fail(ErrorCode::out_of_memory, "{}: no room for a file of 128 MiB to measure with",
+                    folder);
+    auto file = open_direct(folder, O_TMPFILE | O_RDWR);
+    if (!file) return forward(file);
+    const Block block = make_block();
+    if (block == nullptr) return fail(ErrorCode::out_of_memory, "no memory for a block of 1 MiB");
+    std::uint64_t state = 0x9E3779B97F4A7C15;
+    for (std::size_t done = 0; done < kMadeBytes; done += kBlock) {
+        for (std::size_t i = 0; i < kBlock; i += sizeof state) {  // xorshift64
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            std::memcpy(block.get() + i, &state, sizeof state);
+        }
+        if (::pwrite(file->fd, block.get(), kBlock, static_cast<off_t>(done)) !=
+            static_cast<ssize_t>(kBlock))
+            return fail(ErrorCode::io, "{}: cannot write a file to measure with: {}", folder,
+                        std::strerror(errno));
+    }
+    ::fsync(file->fd);
+    return file;
+}
+
+std::string cache_path(const std::string& folder, const Machine& machine) {
+    // FNV-1a: names differ for different machines; the key in the file is what counts.
+    std::uint64_t hash = 0xCBF29CE484222325;
+    for (const char c : cache_key(machine))
+        hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+    return fmt::format("{}/machine-{:016x}.json", folder, hash);
+}
+
+std::optional<double> rate(const nlohmann::json& value) {
+    if (!value.is_number()) return {};
+    const auto number = value.get<double>();
+    if (!std::isfinite(number) || number <= 0 || number > 1e5) return {};
+    return number;
+}
+
+/// The file's object when it is whole and this machine's; else an empty one.
+nlohmann::json read_cache(const std::string& folder, const Machine& machine) {
+    auto text = read_file(cache_path(folder, machine), 1 << 20);
+    if (!text) return nlohmann::json::object();
+    auto json = nlohmann::json::parse(*text, nullptr, false);
+    if (!json.is_object() || json.value("key", nlohmann::json()) != cache_key(machine) ||
+        !json.value("disks", nlohmann::json()).is_object())
+        return nlohmann::json::object();
+    return json;
+}
+
+}  // namespace
+
+Result<double> measure_host_gb_s(std::uint64_t usable_bytes) {
+    // Below that, caches would be measured; from 4 GiB on, ReadBandwidth chooses by the cache.
+    constexpr std::uint64_t kSmallest = std::uint64_t{256} << 20, kAny = std::uint64_t{1} << 30;
+    const std::uint64_t share = usable_bytes / 4;
+    if (share < kSmallest)
+        return fail(ErrorCode::out_of_memory, "too little memory is available to measure it");
+    try {
+        ThreadPool pool(available_cpus());
+        return memory::ReadBandwidth(pool, share >= kAny ? 0 : share).measure_gb_per_s();
+    } catch (const std::bad_alloc&) {
+        return fail(ErrorCode::out_of_memory, "no memory to measure with");
+    } catch (const std::system_error& error) {
+        return fail(ErrorCode::out_of_memory, "cannot start threads: {}", error.what());
+    }
+}
+
+Result<double> measure_disk_gb_s(const std::string& path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0)
+        return fail(ErrorCode::io, "{}: {}", path, std::strerror(errno));
+    const bool is_file = S_ISREG(info.st_mode);
+    const bool enough = is_file && static_cast<std::uint64_t>(info.st_size) >= kSmallestSample;
+    const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+    const std::string folder = !is_file ? path : parent.empty() ? "." : parent.string();
+    auto file = enough ? open_direct(path, O_RDONLY) : make_sample(folder);
+    if (!file) return forward(file);
+    const std::size_t bytes = enough ? static_cast<std::size_t>(std::min<std::uint64_t>(
+                                           static_cast<std::uint64_t>(info.st_size), kSampleBytes))
+                                     : kMadeBytes;
+    const std::size_t n_blocks = bytes / kBlock;
+
+    std::atomic<std::size_t> next{0}, done{0};
+    std::atomic<int> failed{0};
+    const auto start = Clock::now();
+    {
+        std::vector<std::jthread> readers;
+        for (std::size_t i = 0; i < kReaders; ++i) {
+            readers.emplace_back([&] {
+                const Block block = make_block();
+                if (block == nullptr) return;
+                for (std::size_t at; (at = next.fetch_add(1)) < n_blocks;) {
+                    if (Clock::now() - start > kLongest) return;
+                    const ssize_t n =
+                        ::pread(file->fd, block.get(), kBlock, static_cast<off_t>(at * kBlock));
+                    if (n != static_cast<ssize_t>(kBlock)) {
+                        failed = n < 0 ? errno : EIO;
+                        return;
+                    }
+                    done.fetch_add(kBlock);
+                }
+            });
+        }
+    }
+    const std::chrono::duration<double> elapsed = Clock::now() - start;
+    if (failed != 0 || done == 0)
+        return fail(ErrorCode::io, "{}: cannot read: {}", path, std::strerror(failed));
+    return static_cast<double>(done) / elapsed.count() / 1e9;
+}
+
+std::string cache_key(const Machine& machine) {
+    std::string key =
+        fmt::format("{}|{}|{} threads|{} bytes|{}", machine.system.product, machine.cpu.model,
+                    machine.cpu.n_logical, machine.memory.total_bytes, machine.system.kernel.text);
+    for (const Gpu& gpu : machine.gpus)
+        key += fmt::format("|{:04x}:{:04x} {}", gpu.vendor_id, gpu.device_id,
+                           gpu.vram_total_bytes.value_or(0));
+    return key;
+}
+
+std::string cache_folder() {
+    // A relative path is to be ignored, says the XDG base directory specification.
+    if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
+        return std::string(cache) + "/unicorn";
+    if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+        return std::string(home) + "/.cache/unicorn";
+    return {};
+}
+
+std::optional<Measured> load_measured(const std::string& folder, const Machine& machine) {
+    if (folder.empty()) return {};
+    const nlohmann::json json = read_cache(folder, machine);
+    Measured measured;
+    measured.host_gb_s = rate(json.value("host_gb_s", nlohmann::json()));
+    if (json.contains("disks") && !machine.disk.device.empty()) {
+        measured.disk_device = machine.disk.device;
+        measured.disk_gb_s = rate(json["disks"].value(machine.disk.device, nlohmann::json()));
+    }
+    if (!measured.host_gb_s && !measured.disk_gb_s) return {};
+    return measured;
+}
+
+Status store_measured(const std::string& folder, const Machine& machine) {
+    std::error_code error;
+    std::filesystem::create_directories(folder, error);
+    if (error) return fail(ErrorCode::io, "{}: cannot create: {}", folder, error.message());
+    nlohmann::json json = read_cache(folder, machine);  // other disks' numbers stay
+    json["key"] = cache_key(machine);
+    if (machine.measured.host_gb_s) json["host_gb_s"] = *machine.measured.host_gb_s;
+    if (!json.contains("disks")) json["disks"] = nlohmann::json::object();
+    if (machine.measured.disk_gb_s && !machine.measured.disk_device.empty())
+        json["disks"][machine.measured.disk_device] = *machine.measured.disk_gb_s;
+    json["profile"] = to_json(to_profile(machine));
+    const std::string path = cache_path(folder, machine);
+    auto file = FileWriter::create(path);
+    if (!file) return forward(file);
+    const auto replace = nlohmann::json::error_handler_t::replace;
+    if (auto status = file->write(json.dump(2, ' ', false, replace) + "\n"); !status)
+        return forward(status);
+    return file->commit();
+}
+
+}  // namespace unicorn::machine
