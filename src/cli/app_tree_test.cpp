@@ -28,9 +28,9 @@ std::string without_backslashes(std::string text) {
 TEST(AppTree, HasTheCommandsOfTheDesign) {
     std::vector<std::string> names;
     for (const auto& command : program().commands) names.push_back(command.name);
-    EXPECT_THAT(names,
-                ::testing::ElementsAre("run", "chat", "inspect", "tokenize", "logits", "bench",
-                                       "plan", "synth", "convert", "completions", "help"));
+    EXPECT_THAT(names, ::testing::ElementsAre("run", "chat", "inspect", "tokenize", "logits",
+                                              "bench", "plan", "synth", "convert", "doctor", "tune",
+                                              "completions", "help"));
 }
 
 TEST(AppTree, EverythingIsExplained) {

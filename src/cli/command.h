@@ -33,6 +33,8 @@ std::unique_ptr<Command> add_inspect(CLI::App& parent);
 std::unique_ptr<Command> add_convert(CLI::App& parent);
 std::unique_ptr<Command> add_synth(CLI::App& parent);
 std::unique_ptr<Command> add_plan(CLI::App& parent);
+std::unique_ptr<Command> add_doctor(CLI::App& parent);
+std::unique_ptr<Command> add_tune(CLI::App& parent);
 std::unique_ptr<Command> add_completions(CLI::App& parent);
 std::unique_ptr<Command> add_man_pages(CLI::App& parent);
 

@@ -93,7 +93,7 @@ std::string man_page(const CommandInfo& program, const CommandInfo& command,
     }
     page +=
         ".SH EXIT STATUS\n0 on success, 1 on failure, 2 when the command line makes no sense, 130 "
-        "after Ctrl\\-C.\n";
+        "after Ctrl\\-C, unless the description says otherwise.\n";
     page +=
         ".SH ENVIRONMENT\n"
         ".TP\n\\fBUNICORN_MODEL\\fR\nThe model used when none is given.\n"

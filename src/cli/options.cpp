@@ -62,6 +62,21 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& val
     return app.add_option(name, value, text)->type_name(choices)->check(choice_check(choices));
 }
 
+CLI::Option* add_byte_size(CLI::App& app, const std::string& name,
+                           std::function<void(std::uint64_t)> take, const std::string& text) {
+    return app
+        .add_option_function<std::string>(
+            name,
+            [take = std::move(take)](const std::string& size) { take(*parse_byte_size(size)); },
+            text)
+        ->type_name("SIZE")
+        ->check([](const std::string& size) -> std::string {
+            const auto bytes = parse_byte_size(size);
+            if (!bytes) return bytes.error().message;
+            return *bytes == 0 ? "'0' bytes leave nothing" : "";
+        });
+}
+
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
     add_count(app, "-t,--threads", options.threads, 0, kMaxThreads,
               "CPU threads; default or 0: one for each CPU allowed")
@@ -92,18 +107,11 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
         ->type_name(policies)
         ->check(choice_check(policies))
         ->group(kEngineGroup);
-    app.add_option_function<std::string>(
-           "--memory-limit",
-           [&options](const std::string& size) {
-               options.memory_limit_bytes = *parse_byte_size(size);
-           },
-           "Memory that the model may take, such as 2GiB;\ndefault: what is available")
-        ->type_name("SIZE")
-        ->check([](const std::string& size) -> std::string {
-            const auto bytes = parse_byte_size(size);
-            if (!bytes) return bytes.error().message;
-            return *bytes == 0 ? "a limit of 0 bytes leaves nothing" : "";
-        })
+    add_byte_size(
+        app, "--memory-limit",
+        [&options](std::uint64_t bytes) { options.memory_limit_bytes = bytes; },
+        "Memory that the model may take, such as 2GiB;
+default: what is available")
         ->group(kEngineGroup);
     add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
         ->group(kEngineGroup);

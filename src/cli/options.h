@@ -58,6 +58,11 @@ CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& val
 CLI::Option* add_count(CLI::App& app, const std::string& name, std::size_t& value, std::size_t low,
                        std::size_t high, const std::string& text);
 
+/// An option whose value is a size of at least one byte ("40GiB", base/byte_size.h), which help
+/// shows as SIZE. `take` gets it.
+CLI::Option* add_byte_size(CLI::App& app, const std::string& name,
+                           std::function<void(std::uint64_t)> take, const std::string& text);
+
 /// A seed: any number of 64 bits, and nothing negative.
 template <typename Seed>
 CLI::Option* add_seed(CLI::App& app, Seed& value, const std::string& text) {

@@ -122,8 +122,9 @@ Program::Program()
         ->group(kGlobalGroup);
     app_.require_subcommand(0, 1);
     app_.fallthrough();
-    for (const auto add : {add_run, add_chat, add_inspect, add_tokenize, add_logits, add_bench,
-                           add_plan, add_synth, add_convert, add_completions, add_man_pages})
+    for (const auto add :
+         {add_run, add_chat, add_inspect, add_tokenize, add_logits, add_bench, add_plan, add_synth,
+          add_convert, add_doctor, add_tune, add_completions, add_man_pages})
         commands_.push_back(add(app_));
     commands_.push_back(std::make_unique<HelpCommand>(app_, *this));
     for (const auto& command : commands_) command->app->get_help_ptr()->group(kGlobalGroup);

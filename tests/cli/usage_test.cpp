@@ -124,7 +124,7 @@ TEST(Usage, HelpAndVersionGoToStandardOutput) {
     EXPECT_EQ(version.exit_code, 0);
     EXPECT_THAT(version.out, ::testing::MatchesRegex("unicorn [0-9]+\\.[0-9]+\\.[0-9]+\n"));
     for (const char* command : {"run", "chat", "inspect", "tokenize", "logits", "bench", "plan",
-                                "synth", "convert", "completions"}) {
+                                "synth", "convert", "doctor", "tune", "completions"}) {
         const Outcome help = unicorn({command, "--help"});
         EXPECT_EQ(help.exit_code, 0) << command;
         EXPECT_EQ(help.err, "") << command;
@@ -187,9 +187,10 @@ TEST(ManPages, OneForEachCommandWithoutWarnings) {
     const Outcome made = unicorn({"man-pages", folder.path("man")});
     ASSERT_EQ(made.exit_code, 0) << made.err;
     const std::string groff = find_program("groff");
-    for (const char* page : {"unicorn", "unicorn-run", "unicorn-chat", "unicorn-inspect",
-                             "unicorn-tokenize", "unicorn-logits", "unicorn-bench", "unicorn-synth",
-                             "unicorn-convert", "unicorn-completions"}) {
+    for (const char* page :
+         {"unicorn", "unicorn-run", "unicorn-chat", "unicorn-inspect", "unicorn-tokenize",
+          "unicorn-logits", "unicorn-bench", "unicorn-synth", "unicorn-convert", "unicorn-doctor",
+          "unicorn-tune", "unicorn-completions"}) {
         const std::string path = folder.path(std::string("man/") + page + ".1");
         EXPECT_TRUE(std::filesystem::exists(path));
         if (groff.empty()) continue;
