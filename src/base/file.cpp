@@ -18,6 +18,10 @@ tl::unexpected<Error> errno_error(const std::string& path, const char* action) {
                 action, std::strerror(code));
 }
 
+std::int64_t modified_ns(const struct stat& info) {
+    return info.st_mtim.tv_sec * std::int64_t{1'000'000'000} + info.st_mtim.tv_nsec;
+}
+
 /// madvise wants whole pages: every page that `range` touches. All advice we give is harmless to
 /// the neighbours on the first and last page.
 void advise(std::span<const std::byte> range, int advice) {
@@ -36,48 +40,69 @@ Result<MappedFile> MappedFile::open(const std::string& path) {
     if (fd < 0) return errno_error(path, "open");
     MappedFile file;
     file.path_ = path;
+    file.fd_ = fd;
     struct stat info {};
-    if (fstat(fd, &info) != 0) {
-        auto error = errno_error(path, "stat");
-        close(fd);
-        return error;
-    }
-    if (!S_ISREG(info.st_mode)) {
-        close(fd);
-        return fail(ErrorCode::io, "{}: not a regular file", path);
-    }
-    file.size_ = static_cast<std::size_t>(info.st_size);
-    if (file.size_ > 0) {
-        void* data = mmap(nullptr, file.size_, PROT_READ, MAP_SHARED, fd, 0);
-        if (data == MAP_FAILED) {
-            auto error = errno_error(path, "map");
-            file.size_ = 0;
-            close(fd);
-            return error;
-        }
+    if (fstat(fd, &info) != 0) return errno_error(path, "stat");
+    if (!S_ISREG(info.st_mode)) return fail(ErrorCode::io, "{}: not a regular file", path);
+    file.modified_ns_ = modified_ns(info);
+    const auto size = static_cast<std::size_t>(info.st_size);
+    if (size > 0) {
+        void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+        if (data == MAP_FAILED) return errno_error(path, "map");
         file.data_ = static_cast<const std::byte*>(data);
+        file.size_ = size;
+        file.guard_ = FaultGuard(file.bytes());
     }
-    close(fd);
     return file;
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
       data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
+      size_(std::exchange(other.size_, 0)),
+      fd_(std::exchange(other.fd_, -1)),
+      modified_ns_(other.modified_ns_),
+      guard_(std::move(other.guard_)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(fd_, other.fd_);
+    std::swap(modified_ns_, other.modified_ns_);
+    std::swap(guard_, other.guard_);
     return *this;
 }
 
 MappedFile::~MappedFile() {
+    guard_ = FaultGuard();  // the addresses may soon be someone else's
     if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+    if (fd_ >= 0) close(fd_);
+}
+
+Status MappedFile::unchanged() const {
+    if (fd_ < 0) return {};
+    struct stat info {};
+    if (fstat(fd_, &info) != 0) return errno_error(path_, "stat");
+    if (static_cast<std::size_t>(info.st_size) != size_) {
+        return fail(ErrorCode::io, "{}: the file changed while it was in use: {} bytes, was {}",
+                    path_, info.st_size, size_);
+    }
+    if (guard_.broken()) {
+        return fail(ErrorCode::io, "{}: the file cannot be read from byte {} on any more", path_,
+                    guard_.first_lost_byte());
+    }
+    if (modified_ns(info) != modified_ns_) {
+        return fail(ErrorCode::io, "{}: the file was written to while it was in use", path_);
+    }
+    return {};
 }
 
 void MappedFile::will_need(std::span<const std::byte> range) const { advise(range, MADV_WILLNEED); }
+
+void MappedFile::populate(std::span<const std::byte> range) const {
+    advise(range, MADV_POPULATE_READ);
+}
 
 void MappedFile::drop(std::span<const std::byte> range) const { advise(range, MADV_DONTNEED); }
 
@@ -89,7 +114,9 @@ Result<std::string> read_file(const std::string& path, std::size_t max_bytes) {
         return fail(ErrorCode::invalid_file, "{}: {} bytes, expected at most {}", path,
                     bytes.size(), max_bytes);
     }
-    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (auto status = file->unchanged(); !status) return forward(status);
+    return text;
 }
 
 Result<FileWriter> FileWriter::create(const std::string& path) {
@@ -145,6 +172,19 @@ Status FileWriter::write(std::span<const std::byte> bytes) {
 
 Status FileWriter::write(std::string_view text) {
     return write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+Status FileWriter::overwrite(std::uint64_t offset, std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+        const ssize_t n = pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        if (n < 0) {
+            if (errno == EINTR) continue;
+            return errno_error(path_, "write");
+        }
+        bytes = bytes.subspan(static_cast<std::size_t>(n));
+        offset += static_cast<std::uint64_t>(n);
+    }
+    return {};
 }
 
 Status FileWriter::commit() {

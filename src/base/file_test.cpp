@@ -1,10 +1,16 @@
 #include "base/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <filesystem>
+#include <thread>
+#include <vector>
 
 namespace unicorn {
 namespace {
@@ -88,6 +94,71 @@ TEST_F(FileTest, MovedFromMapIsEmpty) {
     const MappedFile b = std::move(*a);
     EXPECT_EQ(b.bytes().size(), 1U);
     EXPECT_TRUE(a->bytes().empty());
+}
+
+// Reading past the end of a file that was cut off used to end the process with SIGBUS.
+TEST_F(FileTest, FileCutOffWhileMappedIsAnError) {
+    auto writer = FileWriter::create(path("cut"));
+    ASSERT_TRUE(writer && writer->write(std::string(std::size_t{1} << 20, 'x')) &&
+                writer->commit());
+    auto opened = MappedFile::open(path("cut"));
+    ASSERT_TRUE(opened);
+    const MappedFile file = std::move(*opened);  // the guard moves with it
+    EXPECT_TRUE(file.unchanged());
+    ASSERT_EQ(truncate(path("cut").c_str(), 100), 0);
+    // From several threads at once, as kernels read.
+    std::atomic<std::size_t> zeros{0};
+    std::vector<std::thread> readers;
+    for (int i = 0; i < 4; ++i) {
+        readers.emplace_back([&] {
+            for (std::size_t at = 4096; at < file.bytes().size(); at += 512) {
+                if (*const_cast<const volatile std::byte*>(&file.bytes()[at]) == std::byte{0})
+                    ++zeros;
+            }
+        });
+    }
+    for (std::thread& reader : readers) reader.join();
+    EXPECT_EQ(zeros, 4 * (file.bytes().size() - 4096) / 512);
+    const auto status = file.unchanged();
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::io);
+    EXPECT_NE(status.error().message.find(path("cut") + ": the file changed"), std::string::npos)
+        << status.error().message;
+
+    // Even when the file has its old size again, what was lost stays lost.
+    ASSERT_EQ(truncate(path("cut").c_str(), 1 << 20), 0);
+    EXPECT_FALSE(file.unchanged());
+    const auto again = MappedFile::open(path("cut"));
+    ASSERT_TRUE(again);
+    EXPECT_TRUE(again->unchanged());
+}
+
+TEST_F(FileTest, FileWrittenToWhileMappedIsAnError) {
+    auto writer = FileWriter::create(path("w"));
+    ASSERT_TRUE(writer && writer->write("abc") && writer->commit());
+    const auto file = MappedFile::open(path("w"));
+    ASSERT_TRUE(file);
+    const timespec times[2] = {{1, 0}, {1, 0}};  // whatever the clock's steps are
+    ASSERT_EQ(utimensat(AT_FDCWD, path("w").c_str(), times, 0), 0);
+    const auto status = file->unchanged();
+    ASSERT_FALSE(status);
+    EXPECT_NE(status.error().message.find("written to"), std::string::npos);
+}
+
+// The guard must leave faults that are none of its own to whoever else wants them.
+TEST_F(FileTest, OtherBusErrorsStillEndTheProcess) {
+    auto writer = FileWriter::create(path("other"));
+    ASSERT_TRUE(writer && writer->write(std::string(8192, 'x')) && writer->commit());
+    const auto guarded = MappedFile::open(path("other"));
+    ASSERT_TRUE(guarded);
+    const int fd = open(path("other").c_str(), O_RDWR);
+    ASSERT_GE(fd, 0);
+    void* const map = mmap(nullptr, 8192, PROT_READ, MAP_SHARED, fd, 0);
+    ASSERT_NE(map, MAP_FAILED);
+    ASSERT_EQ(ftruncate(fd, 0), 0);
+    EXPECT_DEATH(std::exit(*static_cast<const volatile char*>(map)), "");
+    munmap(map, 8192);
+    close(fd);
 }
 
 }  // namespace

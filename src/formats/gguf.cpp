@@ -17,6 +17,7 @@ static_assert(std::endian::native == std::endian::little, "GGUF is read as it li
 struct Gguf::State {
     std::string path;
     std::vector<MappedFile> files;
+    std::vector<std::vector<std::byte>> headers;  // of each file: what metadata and names point to
     std::uint32_t version = 0;
     std::vector<GgufEntry> metadata;  // of the first file
     std::unordered_map<std::string_view, std::size_t> keys;
@@ -87,7 +88,10 @@ GgufValue load_scalar(GgufType type, const std::byte* at) {
 /// One file's header as it lies, each number checked against the bytes that are there.
 class FileParser {
 public:
-    explicit FileParser(const MappedFile& file) : path_(file.path()), bytes_(file.bytes()) {}
+    /// `header` holds the metadata and the table of tensors: the file itself, or a copy of its
+    /// beginning.
+    FileParser(const MappedFile& file, std::span<const std::byte> header)
+        : path_(file.path()), bytes_(header), file_(file.bytes()) {}
 
     std::uint32_t version = 0;
     std::vector<GgufEntry> metadata;
@@ -104,6 +108,9 @@ public:
         }
         return place_tensors();
     }
+
+    /// Where the table of tensors ends, once parsed.
+    std::size_t header_bytes() const { return at_; }
 
 private:
     std::uint64_t remaining() const { return bytes_.size() - at_; }
@@ -349,7 +356,7 @@ private:
     Status place_tensors() {
         if (tensors.empty()) return {};
         const std::uint64_t data = (at_ + alignment_ - 1) / alignment_ * alignment_;
-        const std::uint64_t room = data <= bytes_.size() ? bytes_.size() - data : 0;
+        const std::uint64_t room = data <= file_.size() ? file_.size() - data : 0;
         for (std::size_t i = 0; i < tensors.size(); ++i) {
             GgufTensor& tensor = tensors[i];
             if (offsets_[i] % alignment_ != 0) {
@@ -362,9 +369,9 @@ private:
                     ErrorCode::invalid_file,
                     "{}: tensor {} ends past the end of the file: offset {} + {} bytes, but the "
                     "data section has {} (from byte {} of {})",
-                    path_, shown(tensor.name), offsets_[i], sizes_[i], room, data, bytes_.size());
+                    path_, shown(tensor.name), offsets_[i], sizes_[i], room, data, file_.size());
             }
-            tensor.bytes = bytes_.subspan(data + offsets_[i], sizes_[i]);
+            tensor.bytes = file_.subspan(data + offsets_[i], sizes_[i]);
         }
         std::vector<std::size_t> order(tensors.size());
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
@@ -384,6 +391,7 @@ private:
 
     const std::string& path_;
     std::span<const std::byte> bytes_;
+    std::span<const std::byte> file_;
     std::size_t at_ = 0;
     std::uint64_t n_keys_ = 0;
     std::uint64_t n_tensors_ = 0;
@@ -460,8 +468,16 @@ Result<Gguf> Gguf::open(const std::string& path) {
         auto file = MappedFile::open(part_path);
         if (!file) return forward(file);
         state->files.push_back(std::move(*file));
-        FileParser parser(state->files.back());
+        const MappedFile& mapped = state->files.back();
+        FileParser first_look(mapped, mapped.bytes());
+        if (auto status = first_look.parse(); !status) return forward(status);
+        // Once more on a copy that nobody can change after it was checked.
+        const auto header = mapped.bytes().first(first_look.header_bytes());
+        state->headers.emplace_back(header.begin(), header.end());
+        FileParser parser(mapped, state->headers.back());
         if (auto status = parser.parse(); !status) return forward(status);
+        if (auto status = mapped.unchanged(); !status) return forward(status);
+        mapped.drop(header);
         auto keys = read_split_keys(part_path, parser.metadata);
         if (!keys) return forward(keys);
         if (part == 0) {
@@ -521,6 +537,13 @@ std::span<const GgufEntry> Gguf::metadata() const { return state_->metadata; }
 std::span<const GgufTensor> Gguf::tensors() const { return state_->tensors; }
 std::uint64_t Gguf::tensor_bytes() const { return state_->tensor_bytes; }
 std::span<const MappedFile> Gguf::files() const { return state_->files; }
+
+Status Gguf::unchanged() const {
+    for (const MappedFile& file : state_->files) {
+        if (auto status = file.unchanged(); !status) return status;
+    }
+    return {};
+}
 
 const GgufEntry* Gguf::find(std::string_view key) const {
     const auto it = state_->keys.find(key);

@@ -36,7 +36,7 @@ enum class GgufType : std::uint32_t {
     float64,
 };
 
-/// An array in the file, not copied: `count` elements starting at `bytes` (strings with their
+/// An array in the metadata, not copied: `count` elements starting at `bytes` (strings with their
 /// lengths in front). Nested arrays are checked but not offered.
 struct GgufArray {
     GgufType element = GgufType::uint8;
@@ -78,6 +78,9 @@ public:
     std::span<const GgufTensor> tensors() const;
     std::uint64_t tensor_bytes() const;  // the sum over all tensors
     std::span<const MappedFile> files() const;
+    /// Whether the files still are what was opened; metadata and names are copies and stay valid.
+    /// Asked before anything is trusted that was made from the tensors' bytes. Errors: io.
+    Status unchanged() const;
 
     const GgufEntry* find(std::string_view key) const;
     const GgufTensor* find_tensor(std::string_view name) const;

@@ -284,7 +284,9 @@ Result<Vocabulary> read_sentencepiece_model(const std::string& path) {
         return fail(ErrorCode::invalid_file, "{}: {} bytes, expected at most {}", path,
                     file->bytes().size(), kMaxModelBytes);
     }
-    return parse_sentencepiece_model(path, file->bytes());
+    auto vocabulary = parse_sentencepiece_model(path, file->bytes());
+    if (auto status = file->unchanged(); !status) return forward(status);
+    return vocabulary;
 }
 
 }  // namespace unicorn::formats

@@ -292,7 +292,10 @@ Result<Vocabulary> read_tokenizer_json(const std::string& path) {
         return fail(ErrorCode::invalid_file, "{}: {} bytes, expected at most {}", path,
                     bytes.size(), kMaxJsonBytes);
     }
-    return parse_tokenizer_json(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    auto vocabulary =
+        parse_tokenizer_json(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    if (auto status = file->unchanged(); !status) return forward(status);
+    return vocabulary;
 }
 
 }  // namespace unicorn::formats

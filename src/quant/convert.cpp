@@ -396,6 +396,7 @@ Status write_tensors(formats::GgufWriter& writer, const Safetensors& files,
                             "{}: tensor {} holds a NaN or an infinity in row {}", file.path(),
                             formats::shown(job.source->name), *bad);
             }
+            if (auto status = file.unchanged(); !status) return status;
             if (auto status = writer.write(out); !status) return status;
             file.drop(job.source->bytes.subspan(first * source_row_bytes, rows * source_row_bytes));
             done += out.size();
@@ -444,6 +445,9 @@ Result<ConvertReport> convert_hf(const std::string& folder, const std::string& o
     const std::size_t n_threads = options.n_threads == 0 ? available_cpus() : options.n_threads;
     if (auto status = write_tensors(writer, *files, planner.jobs, n_threads, on_progress); !status)
         return forward(status);
+    for (const MappedFile& file : files->files()) {
+        if (auto status = file.unchanged(); !status) return forward(status);
+    }
     if (auto status = writer.finish(); !status) return forward(status);
     return report;
 }
