@@ -1,11 +1,14 @@
 #include "formats/gguf_writer.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "base/check.h"
 #include "formats/gguf.h"
+#include "formats/tensor_sums.h"
 
 namespace unicorn::formats {
 namespace {
@@ -42,6 +45,19 @@ void append_array_key(std::string& out, std::string_view key, GgufType element, 
 std::uint64_t padding(std::uint64_t at) { return (kAlignment - at % kAlignment) % kAlignment; }
 
 }  // namespace
+
+struct GgufWriter::Hash {
+    Hash() : state(XXH3_createState()) { XXH3_64bits_reset(state); }
+    ~Hash() { XXH3_freeState(state); }
+    Hash(const Hash&) = delete;
+    Hash& operator=(const Hash&) = delete;
+    XXH3_state_t* state;
+};
+
+GgufWriter::GgufWriter() : hash_(std::make_unique<Hash>()) {}
+GgufWriter::GgufWriter(GgufWriter&&) noexcept = default;
+GgufWriter& GgufWriter::operator=(GgufWriter&&) noexcept = default;
+GgufWriter::~GgufWriter() = default;
 
 void GgufWriter::set_uint32(std::string_view key, std::uint32_t value) {
     append_key(metadata_, key, GgufType::uint32);
@@ -128,8 +144,11 @@ Status GgufWriter::begin(const std::string& path) {
     std::string table = "GGUF";
     append(table, std::uint32_t{3});
     append(table, std::uint64_t{tensors_.size()});
-    append(table, n_metadata_);
+    append(table, n_metadata_ + 1);
     table += metadata_;
+    append_array_key(table, kTensorSumsKey, GgufType::uint64, tensors_.size());
+    sums_offset_ = table.size();
+    table.append(tensors_.size() * sizeof(std::uint64_t), '\0');  // filled in by finish()
     for (const TensorEntry& tensor : tensors_) {
         append_string(table, tensor.name);
         append(table, static_cast<std::uint32_t>(tensor.dims.size()));
@@ -149,11 +168,14 @@ Status GgufWriter::write(std::span<const std::byte> bytes) {
         const std::uint64_t wanted = tensors_[current_].bytes - current_bytes_;
         const auto part = bytes.first(std::min<std::uint64_t>(wanted, bytes.size()));
         if (auto status = file_->write(part); !status) return status;
+        XXH3_64bits_update(hash_->state, part.data(), part.size());
         bytes = bytes.subspan(part.size());
         current_bytes_ += part.size();
         if (part.size() < wanted) continue;
         const auto zeros = std::span(kZeros).first(padding(tensors_[current_].bytes));
         if (auto status = file_->write(zeros); !status) return status;
+        sums_.push_back(XXH3_64bits_digest(hash_->state));
+        XXH3_64bits_reset(hash_->state);
         ++current_;
         current_bytes_ = 0;
     }
@@ -162,6 +184,8 @@ Status GgufWriter::write(std::span<const std::byte> bytes) {
 
 Status GgufWriter::finish() {
     UNICORN_CHECK(file_.has_value() && current_ == tensors_.size() && current_bytes_ == 0);
+    if (auto status = file_->overwrite(sums_offset_, std::as_bytes(std::span(sums_))); !status)
+        return status;
     return file_->commit();
 }
 

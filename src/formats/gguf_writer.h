@@ -3,6 +3,7 @@
 // order.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,12 +17,18 @@
 
 namespace unicorn::formats {
 
-/// Collects metadata and the tensor table, then streams tensor data. Nothing large is held.
+/// Collects metadata and the tensor table, then streams tensor data. Nothing large is held. Sums of
+/// the tensors are computed on the way and stored under kTensorSumsKey (formats/tensor_sums.h).
 ///   GgufWriter writer; writer.set_string("general.architecture", "gemma3"); ...
 ///   writer.add_tensor("token_embd.weight", DType::q8_0, {D, V}); ...
 ///   writer.begin(path); for each tensor in order: writer.write(bytes)...; writer.finish();
 class GgufWriter {
 public:
+    GgufWriter();
+    GgufWriter(GgufWriter&&) noexcept;
+    GgufWriter& operator=(GgufWriter&&) noexcept;
+    ~GgufWriter();
+
     void set_uint32(std::string_view key, std::uint32_t value);
     void set_int32(std::string_view key, std::int32_t value);
     void set_uint64(std::string_view key, std::uint64_t value);
@@ -61,6 +68,10 @@ private:
     std::optional<FileWriter> file_;  // from begin() on
     std::size_t current_ = 0;         // tensor being written
     std::uint64_t current_bytes_ = 0;
+    struct Hash;
+    std::unique_ptr<Hash> hash_;       // of the tensor being written
+    std::vector<std::uint64_t> sums_;  // of those written
+    std::uint64_t sums_offset_ = 0;    // in the file
 };
 
 /// Writes the tokenizer.* keys of `vocabulary`.

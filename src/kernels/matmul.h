@@ -69,7 +69,8 @@ std::size_t panel_bytes(tensor::DType type, std::size_t cols);
 
 /// Repacks panels [first, last) of `weights` (quantised) to `out`, the place of panel `first`
 /// (64-byte aligned, (last - first) * panel_bytes). Works on untrusted weights: any bits do.
-void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last,
+/// All forms give identical bytes.
+void pack_panels(Isa isa, const tensor::MatrixView& weights, std::size_t first, std::size_t last,
                  std::byte* out);
 
 /// out[t, r] = sum_d w[r, d] * x[t, d], for the rows r of panels [first, last) and every t.

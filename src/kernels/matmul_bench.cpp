@@ -108,7 +108,8 @@ void fill(DType type, const Shape& shape, std::size_t n) {
     std::vector<std::byte> unit = random_rows(type, shape.cols);
     if (tensor::info(type).quantized) {
         const auto panel = make_buffer<std::byte>(panel_bytes(type, shape.cols));
-        pack_panels({type, kPanelRows, shape.cols, unit.data()}, 0, 1, panel.get());
+        pack_panels(runnable_isas().back(), {type, kPanelRows, shape.cols, unit.data()}, 0, 1,
+                    panel.get());
         unit.assign(panel.get(), panel.get() + panel_bytes(type, shape.cols));
     }
     for (std::size_t i = 0; i < n * shape.rows / kPanelRows; ++i) {
@@ -213,7 +214,8 @@ void pack(benchmark::State& state) {
         source.insert(source.end(), unit.begin(), unit.end());
     const auto out = make_buffer<std::byte>(panel_bytes(type, kCols) * (kRows / kPanelRows));
     for (auto _ : state)
-        pack_panels({type, kRows, kCols, source.data()}, 0, kRows / kPanelRows, out.get());
+        pack_panels(runnable_isas().back(), {type, kRows, kCols, source.data()}, 0,
+                    kRows / kPanelRows, out.get());
     report(state, std::string(tensor::name(type)), static_cast<double>(source.size()), 0);
 }
 

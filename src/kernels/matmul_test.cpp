@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -104,7 +105,8 @@ struct Packed {
     Packed(DType type, std::size_t rows, std::size_t cols, const std::vector<std::byte>& weights)
         : matrix{type, rows, cols, nullptr} {
         data = make_buffer<std::byte>(matrix.n_panels() * panel_bytes(type, cols));
-        pack_panels({type, rows, cols, weights.data()}, 0, matrix.n_panels(), data.get());
+        pack_panels(Isa::scalar, {type, rows, cols, weights.data()}, 0, matrix.n_panels(),
+                    data.get());
         matrix.data = data.get();
     }
     PackedMatrix matrix;
@@ -187,6 +189,37 @@ std::string label(Isa isa, DType type, const Size& size) {
 }
 
 class MatmulPacked : public testing::TestWithParam<DType> {};
+
+// Any bits at all, as a damaged file has them: every form of packing writes the same bytes, and
+// nothing past its panels.
+TEST(PackPanels, EveryFormWritesTheSameBytes) {
+    std::uint32_t random = 7;
+    for (const auto& info : tensor::all_dtypes()) {
+        if (!info.quantized) continue;
+        for (const std::size_t cols : {std::size_t{256}, std::size_t{768}, std::size_t{1280}}) {
+            for (const std::size_t rows : {1u, 15u, 16u, 33u}) {
+                std::vector<std::byte> weights(rows * tensor::row_bytes(info.type, cols));
+                for (std::byte& b : weights) {
+                    random = random * 1664525u + 1013904223u;
+                    b = static_cast<std::byte>(random >> 24);
+                }
+                const tensor::MatrixView view{info.type, rows, cols, weights.data()};
+                const std::size_t panels = (rows + kPanelRows - 1) / kPanelRows;
+                const std::size_t bytes = panels * panel_bytes(info.type, cols);
+                std::vector<std::byte> expected(bytes + 64, std::byte{0xA5});
+                pack_panels(Isa::scalar, view, 0, panels, expected.data());
+                EXPECT_TRUE(std::all_of(expected.begin() + static_cast<std::ptrdiff_t>(bytes),
+                                        expected.end(),
+                                        [](std::byte b) { return b == std::byte{0xA5}; }));
+                for (const Isa isa : runnable_isas()) {
+                    std::vector<std::byte> packed(bytes + 64, std::byte{0xA5});
+                    pack_panels(isa, view, 0, panels, packed.data());
+                    EXPECT_EQ(packed, expected) << info.name << " " << name(isa) << " " << rows;
+                }
+            }
+        }
+    }
+}
 
 TEST_P(MatmulPacked, IsWithinItsBoundInEveryForm) {
     const DType type = GetParam();

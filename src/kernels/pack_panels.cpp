@@ -1,4 +1,7 @@
 // Weights from the file's blocks into panels, and one group of a panel back into numbers.
+//
+// Packing is written once, in plain C++ with the type as a constant, and compiled twice: its loops
+// have fixed lengths and become AVX2 by themselves.
 
 #include <algorithm>
 #include <cstring>
@@ -6,6 +9,7 @@
 #include "base/check.h"
 #include "kernels/matmul.h"
 #include "kernels/panel_formats.h"
+#include "tensor/blocks.h"
 #include "tensor/half.h"
 
 namespace unicorn::kernels {
@@ -20,18 +24,19 @@ using Steps = Byte[8][64];                    // the same, as the vectors want t
 // ---- reading the file's blocks (layouts: ggml-common.h) ----
 
 /// Low nibbles are the first 16 codes, high nibbles the last 16.
-void read_nibbles(const Byte* q, Byte* code) {
+[[gnu::always_inline]] inline void read_nibbles(const Byte* q, Byte* code) {
     for (int j = 0; j < 16; ++j) code[j] = q[j] & 0x0F;
     for (int j = 0; j < 16; ++j) code[j + 16] = static_cast<Byte>(q[j] >> 4);
 }
 
 /// Bit j of `bits` becomes bit 4 of code j.
-void add_fifth_bits(const Byte* bits, Byte* code) {
+[[gnu::always_inline]] inline void add_fifth_bits(const Byte* bits, Byte* code) {
     for (int j = 0; j < 32; ++j) code[j] |= static_cast<Byte>(((bits[j / 8] >> (j % 8)) & 1) << 4);
 }
 
 /// Scale and minimum `g` of q4_k and q5_k, packed in 6 bits.
-void read_6bit_pair(const Byte* s, std::size_t g, Byte& scale, Byte& min) {
+[[gnu::always_inline]] inline void read_6bit_pair(const Byte* s, std::size_t g, Byte& scale,
+                                                  Byte& min) {
     if (g < 4) {
         scale = s[g] & 63;
         min = s[g + 4] & 63;
@@ -41,14 +46,35 @@ void read_6bit_pair(const Byte* s, std::size_t g, Byte& scale, Byte& min) {
     }
 }
 
+constexpr std::size_t block_bytes(DType type) {
+    switch (type) {
+        case DType::q4_0: return sizeof(tensor::BlockQ4_0);
+        case DType::q4_1: return sizeof(tensor::BlockQ4_1);
+        case DType::q5_0: return sizeof(tensor::BlockQ5_0);
+        case DType::q5_1: return sizeof(tensor::BlockQ5_1);
+        case DType::q8_0: return sizeof(tensor::BlockQ8_0);
+        case DType::iq4_nl: return sizeof(tensor::BlockIQ4_NL);
+        case DType::q2_k: return sizeof(tensor::BlockQ2_K);
+        case DType::q3_k: return sizeof(tensor::BlockQ3_K);
+        case DType::q4_k: return sizeof(tensor::BlockQ4_K);
+        case DType::q5_k: return sizeof(tensor::BlockQ5_K);
+        case DType::q6_k: return sizeof(tensor::BlockQ6_K);
+        case DType::iq4_xs: return sizeof(tensor::BlockIQ4_XS);
+        case DType::f32:
+        case DType::f16:
+        case DType::bf16: break;
+    }
+    return 0;
+}
+
 /// Where group `g` of a row's blocks starts, for types of 32-blocks; the super-block otherwise.
-const Byte* block_of(DType type, const Byte* row, std::size_t g) {
-    const auto& info = tensor::info(type);
-    return row + g * kGroup / info.block_size * info.block_bytes;
+[[gnu::always_inline]] inline const Byte* block_of(DType type, const Byte* row, std::size_t g) {
+    return row + (panel_format(type).groups == 8 ? g / 8 : g) * block_bytes(type);
 }
 
 /// The codes of group `g` of one row.
-void read_codes(DType type, const Byte* row, std::size_t g, Byte* code) {
+[[gnu::always_inline]] inline void read_codes(DType type, const Byte* row, std::size_t g,
+                                              Byte* code) {
     const Byte* b = block_of(type, row, g);
     const std::size_t i = g % 8;  // in the super-block
     const Byte* half = nullptr;
@@ -102,8 +128,8 @@ void read_codes(DType type, const Byte* row, std::size_t g, Byte* code) {
 }
 
 /// Row `r`'s part of the header of the block that starts at group `first` and has `n` groups.
-void write_header(DType type, const Byte* row, std::size_t first, std::size_t n, std::size_t r,
-                  Byte* header) {
+[[gnu::always_inline]] inline void write_header(DType type, const Byte* row, std::size_t first,
+                                                std::size_t n, std::size_t r, Byte* header) {
     const Byte* b = block_of(type, row, first);
     const std::size_t lane = 2 * r;  // of 16-bit scales
     switch (type) {
@@ -168,13 +194,13 @@ void write_header(DType type, const Byte* row, std::size_t first, std::size_t n,
 
 // ---- writing codes ----
 
-void transpose(const GroupCodes& code, Steps& steps) {
+[[gnu::always_inline]] inline void transpose(const GroupCodes& code, Steps& steps) {
     for (std::size_t r = 0; r < kPanelRows; ++r) {
         for (std::size_t s = 0; s < 8; ++s) std::memcpy(&steps[s][4 * r], &code[r][4 * s], 4);
     }
 }
 
-void write_low4(const Steps& steps, Byte* out) {
+[[gnu::always_inline]] inline void write_low4(const Steps& steps, Byte* out) {
     for (int v = 0; v < 4; ++v) {
         for (int i = 0; i < 64; ++i) {
             out[64 * v + i] =
@@ -184,7 +210,7 @@ void write_low4(const Steps& steps, Byte* out) {
 }
 
 /// Bits `shift` and `shift + 1` of the codes.
-void write_pairs(const Steps& steps, int shift, Byte* out) {
+[[gnu::always_inline]] inline void write_pairs(const Steps& steps, int shift, Byte* out) {
     for (int v = 0; v < 2; ++v) {
         for (int i = 0; i < 64; ++i) {
             int byte = 0;
@@ -195,7 +221,7 @@ void write_pairs(const Steps& steps, int shift, Byte* out) {
 }
 
 /// Bit `shift` of the codes.
-void write_bits(const Steps& steps, int shift, Byte* out) {
+[[gnu::always_inline]] inline void write_bits(const Steps& steps, int shift, Byte* out) {
     for (int i = 0; i < 64; ++i) {
         int byte = 0;
         for (int s = 0; s < 8; ++s) byte |= ((steps[s][i] >> shift) & 1) << s;
@@ -203,7 +229,7 @@ void write_bits(const Steps& steps, int shift, Byte* out) {
     }
 }
 
-void write_codes(int bits, const Steps& steps, Byte* out) {
+[[gnu::always_inline]] inline void write_codes(int bits, const Steps& steps, Byte* out) {
     switch (bits) {
         case 2: return write_pairs(steps, 0, out);
         case 3: write_pairs(steps, 0, out); return write_bits(steps, 2, out + 128);
@@ -214,32 +240,67 @@ void write_codes(int bits, const Steps& steps, Byte* out) {
     }
 }
 
-void pack_panel(const tensor::MatrixView& w, std::size_t panel, Byte* out) {
-    const PanelFormat format = panel_format(w.type);
+template <DType type>
+[[gnu::always_inline]] inline void pack_all(const tensor::MatrixView& w, std::size_t first_panel,
+                                            std::size_t last_panel, Byte* out) {
+    constexpr PanelFormat format = panel_format(type);
     const std::size_t n_groups = w.cols / kGroup;
-    const std::size_t first_row = panel * kPanelRows;
-    const std::size_t n_rows = std::min(kPanelRows, w.rows - first_row);
     const std::size_t row_bytes = w.row_bytes();
-    const auto* rows = reinterpret_cast<const Byte*>(w.data) + first_row * row_bytes;
-    Byte* const end = out + panel_bytes(w.type, w.cols);
-
-    GroupCodes code = {};  // rows past the last stay zero
-    Steps steps;
-    for (std::size_t first = 0; first < n_groups; first += format.groups) {
-        const std::size_t n = std::min(format.groups, n_groups - first);
-        std::memset(out, 0, format.header_bytes);
-        for (std::size_t r = 0; r < n_rows; ++r)
-            write_header(w.type, rows + r * row_bytes, first, n, r, out);
-        out += format.header_bytes;
-        for (std::size_t g = first; g < first + n; ++g) {
+    const std::size_t bytes = panel_bytes(type, w.cols);
+    for (std::size_t panel = first_panel; panel < last_panel; ++panel) {
+        const std::size_t first_row = panel * kPanelRows;
+        const std::size_t n_rows = std::min(kPanelRows, w.rows - first_row);
+        const auto* rows = reinterpret_cast<const Byte*>(w.data) + first_row * row_bytes;
+        Byte* const end = out + bytes;
+        alignas(64) GroupCodes code = {};  // rows past the last stay zero
+        alignas(64) Steps steps;
+        for (std::size_t first = 0; first < n_groups; first += format.groups) {
+            const std::size_t n = std::min(format.groups, n_groups - first);
+            std::memset(out, 0, format.header_bytes);
             for (std::size_t r = 0; r < n_rows; ++r)
-                read_codes(w.type, rows + r * row_bytes, g, code[r]);
-            transpose(code, steps);
-            write_codes(format.bits, steps, out);
-            out += format.group_bytes();
+                write_header(type, rows + r * row_bytes, first, n, r, out);
+            out += format.header_bytes;
+            for (std::size_t g = first; g < first + n; ++g) {
+                for (std::size_t r = 0; r < n_rows; ++r)
+                    read_codes(type, rows + r * row_bytes, g, code[r]);
+                transpose(code, steps);
+                write_codes(format.bits, steps, out);
+                out += format.group_bytes();
+            }
         }
+        std::memset(out, 0, static_cast<std::size_t>(end - out));
+        out = end;
     }
-    std::memset(out, 0, static_cast<std::size_t>(end - out));
+}
+
+[[gnu::always_inline]] inline void pack_any(const tensor::MatrixView& w, std::size_t first,
+                                            std::size_t last, Byte* out) {
+    switch (w.type) {
+        case DType::q4_0: return pack_all<DType::q4_0>(w, first, last, out);
+        case DType::q4_1: return pack_all<DType::q4_1>(w, first, last, out);
+        case DType::q5_0: return pack_all<DType::q5_0>(w, first, last, out);
+        case DType::q5_1: return pack_all<DType::q5_1>(w, first, last, out);
+        case DType::q8_0: return pack_all<DType::q8_0>(w, first, last, out);
+        case DType::q2_k: return pack_all<DType::q2_k>(w, first, last, out);
+        case DType::q3_k: return pack_all<DType::q3_k>(w, first, last, out);
+        case DType::q4_k: return pack_all<DType::q4_k>(w, first, last, out);
+        case DType::q5_k: return pack_all<DType::q5_k>(w, first, last, out);
+        case DType::q6_k: return pack_all<DType::q6_k>(w, first, last, out);
+        case DType::iq4_nl: return pack_all<DType::iq4_nl>(w, first, last, out);
+        case DType::iq4_xs: return pack_all<DType::iq4_xs>(w, first, last, out);
+        case DType::f32:
+        case DType::f16:
+        case DType::bf16: break;
+    }
+}
+
+void pack_scalar(const tensor::MatrixView& w, std::size_t first, std::size_t last, Byte* out) {
+    pack_any(w, first, last, out);
+}
+
+[[gnu::target("avx2")]] void pack_avx2(const tensor::MatrixView& w, std::size_t first,
+                                       std::size_t last, Byte* out) {
+    pack_any(w, first, last, out);
 }
 
 // ---- reading panels back ----
@@ -319,13 +380,13 @@ std::size_t panel_bytes(DType type, std::size_t cols) {
     return (bytes + 63) / 64 * 64;
 }
 
-void pack_panels(const tensor::MatrixView& weights, std::size_t first, std::size_t last,
+void pack_panels(Isa isa, const tensor::MatrixView& weights, std::size_t first, std::size_t last,
                  std::byte* out) {
     UNICORN_CHECK(first <= last && last <= (weights.rows + kPanelRows - 1) / kPanelRows);
-    const std::size_t bytes = panel_bytes(weights.type, weights.cols);
-    for (std::size_t p = first; p < last; ++p) {
-        pack_panel(weights, p, reinterpret_cast<Byte*>(out + (p - first) * bytes));
-    }
+    UNICORN_CHECK(panel_format(weights.type).bits != 0);
+    auto* const bytes = reinterpret_cast<Byte*>(out);
+    if (isa == Isa::scalar) return pack_scalar(weights, first, last, bytes);
+    pack_avx2(weights, first, last, bytes);
 }
 
 void read_group(DType type, const std::byte* panel, std::size_t g, PanelGroup& out) {
