@@ -7,8 +7,10 @@
 
 #include "base/progress.h"
 #include "base/thread_pool.h"
+#include "cli/bench_load.h"
 #include "cli/bench_report.h"
 #include "cli/command.h"
+#include "cli/model_path.h"
 #include "cli/options.h"
 #include "cli/plan_report.h"
 #include "cli/terminal.h"
@@ -67,6 +69,9 @@ public:
         add_choice(*app, "--format", format_, "table|json|csv|md",
                    "How to print the results (default table)");
         app->add_flag("--json", json_, "The same as --format json");
+        app->add_flag("--load", load_,
+                      "Measure loading instead: cold, warm, against raw reads of\nthe same file; "
+                      "repacking; peak memory");
         app->add_flag("--breakdown", breakdown_, "Also show where the time went, by kind of step");
         add_engine_options(*app, engine_, false);
         app->footer(
@@ -82,6 +87,16 @@ public:
         if (json_ && app->count("--format") > 0 && format_ != "json")
             return fail(ErrorCode::invalid_argument, "--json and --format {} exclude each other",
                         format_);
+        if (load_) {
+            if (!json_ && format_ != "table" && format_ != "json")
+                return fail(ErrorCode::invalid_argument, "--load prints a table or JSON");
+            auto path = resolve_model(model_);
+            if (!path) return forward(path);
+            auto text = bench_load(*path, engine_, repetitions_, json_ || format_ == "json");
+            if (!text) return forward(text);
+            if (auto s = write_out(*text); !s) return forward(s);
+            return kSuccess;
+        }
         auto tests = plan();
         if (!tests) return forward(tests);
         for (const Test& test : *tests) {
@@ -131,6 +146,7 @@ public:
             }
             report.rows.push_back(std::move(row));
         }
+        report.stream = (*engine)->stream_report();
         if (auto s = write_out(format_report(report, json_ ? "json" : format_, colour_wanted(1)));
             !s)
             return forward(s);
@@ -249,7 +265,7 @@ private:
     std::string prompts_ = "512", generations_ = "128", depths_ = "0", batches_ = "1", model_,
                 format_ = "table";
     std::size_t repetitions_ = 5;
-    bool json_ = false, breakdown_ = false;
+    bool json_ = false, breakdown_ = false, load_ = false;
     std::vector<std::pair<std::string_view, double>> steps_before_, steps_after_;
     engine::EngineOptions engine_;
     std::vector<engine::Input> inputs_;  // of the sequences in use

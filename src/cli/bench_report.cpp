@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
+#include "cli/prompt.h"
 #include "cli/table.h"
 
 namespace unicorn::cli {
@@ -66,6 +67,18 @@ std::string as_json(const BenchReport& report) {
                     {"parameters", report.model.parameters},
                     {"types", report.model.types}};
     out["kv_type"] = report.kv_type;
+    if (report.stream) {
+        const engine::StreamReport& s = *report.stream;
+        out["stream"] = {{"streamed_layers", s.layers},
+                         {"pinned_layers", s.pinned},
+                         {"buffers", s.buffers},
+                         {"bytes_per_pass", s.bytes_per_pass},
+                         {"hits", s.stats.hits},
+                         {"misses", s.stats.misses},
+                         {"read_bytes", s.stats.read_bytes},
+                         {"stalls", s.stats.stalls},
+                         {"stall_seconds", s.stats.stall_s}};
+    }
     out["rows"] = Json::array();
     for (const auto& row : report.rows) {
         Json entry;
@@ -113,6 +126,10 @@ std::vector<std::vector<std::string>> cells(const BenchReport& report) {
     return rows;
 }
 
+std::string stream_line(const BenchReport& report) {
+    return report.stream ? "\n" + describe_stream(*report.stream) : "";
+}
+
 std::string heading(const BenchReport& report) {
     return fmt::format(
         "{}, {} parameters, {} ({}), KV {}\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n",
@@ -130,7 +147,7 @@ std::string as_markdown(const BenchReport& report) {
         if (first) out += "|---|---:|---:|---:|---:|---:|\n";
         first = false;
     }
-    return out + breakdown_lines(report);
+    return out + breakdown_lines(report) + stream_line(report);
 }
 
 }  // namespace
@@ -152,7 +169,7 @@ std::string format_report(const BenchReport& report, const std::string& format, 
     using enum Align;
     return heading(report) + "\n" +
            aligned_table(cells(report), {left, right, right, right, right, right}, colour) +
-           breakdown_lines(report);
+           breakdown_lines(report) + stream_line(report);
 }
 
 }  // namespace unicorn::cli

@@ -2,11 +2,13 @@
 // The numbers of a benchmark, and the four ways to write them.
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "cli/machine.h"
+#include "engine/load_stats.h"
 
 namespace unicorn::cli {
 
@@ -33,6 +35,7 @@ struct BenchReport {
     std::string isa;
     std::string kv_type = "f16";  // of the KV cache
     std::vector<BenchRow> rows;
+    std::optional<engine::StreamReport> stream = {};  // over all of the run
 };
 
 /// The middle one; of an even number, the mean of the two in the middle. `values` is not empty.

@@ -8,12 +8,14 @@
 #include <nlohmann/json.hpp>
 
 #include "base/progress.h"
+#include "base/thread_pool.h"
 #include "cli/command.h"
 #include "cli/model_path.h"
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
 #include "formats/gguf.h"
+#include "formats/tensor_sums.h"
 
 namespace unicorn::cli {
 namespace {
@@ -159,6 +161,9 @@ public:
                       "Print one JSON object: file, version, metadata, tensors, types");
         app->add_flag("--full", full_,
                       "With --json: arrays of any length whole, such as a vocabulary");
+        app->add_flag("--verify", verify_,
+                      "First compare the tensors with the sums that unicorn convert and\nsynth "
+                      "store in the file; this reads all of it");
         app->footer(
             "Examples:\n"
             "  unicorn inspect gemma-3-1b-it-q4_0.gguf\n"
@@ -175,6 +180,9 @@ public:
         if (!path) return forward(path);
         auto file = formats::Gguf::open(*path);
         if (!file) return forward(file);
+        if (verify_) {
+            if (auto status = verify(*file); !status) return forward(status);
+        }
         for (const auto& tensor : file->tensors()) {
             TypeShare& share = types_[std::string(tensor::name(tensor.type))];
             share.tensors += 1;
@@ -187,6 +195,15 @@ public:
     }
 
 private:
+    static Status verify(const formats::Gguf& file) {
+        const InterruptScope interrupt;
+        Progress progress("verify", file.tensor_bytes(), ProgressUnit::bytes);
+        return formats::verify_tensors(file, available_cpus(), [&](std::uint64_t done) {
+            progress.update(done);
+            return !InterruptScope::requested();
+        });
+    }
+
     std::string as_json(const formats::Gguf& file) const {
         Json out;
         out["file"] = file.path();
@@ -255,7 +272,7 @@ private:
     }
 
     std::string positional_, model_;
-    bool json_ = false, full_ = false;
+    bool json_ = false, full_ = false, verify_ = false;
     std::map<std::string, TypeShare> types_;
 };
 

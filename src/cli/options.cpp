@@ -4,11 +4,14 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <random>
 
 #include "base/byte_size.h"
 #include "cli/model_path.h"
+#include "cli/terminal.h"
+#include "cli/this_machine.h"
 #include "engine/suggested_sampling.h"
 
 namespace unicorn::cli {
@@ -110,8 +113,23 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
     add_byte_size(
         app, "--memory-limit",
         [&options](std::uint64_t bytes) { options.memory_limit_bytes = bytes; },
-        "Memory that the model may take, such as 2GiB;
-default: what is available")
+        "Memory that the program may take, such as 2GiB or 1500MB;\nlayers that do not fit are "
+        "read from the disk for every token.\nDefault: what the machine has")
+        ->group(kEngineGroup);
+    const char* const streams = "pin|lru";
+    app.add_option_function<std::string>(
+           "--stream",
+           [&options](const std::string& name) {
+               options.stream = *plan::find_stream_policy(name);
+           },
+           "What does not fit: keep the layers that do (default), or\nread them all, as a cache of "
+           "the last used would")
+        ->type_name(streams)
+        ->check(choice_check(streams))
+        ->group(kEngineGroup);
+    app.add_flag("--verify", options.verify,
+                 "First compare the model's tensors with the sums that\nunicorn convert and synth "
+                 "store in the file")
         ->group(kEngineGroup);
     add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
         ->group(kEngineGroup);
@@ -234,7 +252,13 @@ Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
                                                     const engine::EngineOptions& options) {
     auto model = resolve_model(path);
     if (!model) return forward(model);
-    return engine::Engine::open(*model, options);
+    engine::EngineOptions chosen = options;
+    if (const char* load = std::getenv("UNICORN_LOAD"); load != nullptr && *load != '\0')
+        chosen.load = load;
+    // Where the machine cannot be looked at, the engine still knows how much memory there is.
+    if (auto machine = this_machine(*model)) chosen.machine = std::move(*machine);
+    const InterruptScope interrupt;
+    return engine::Engine::open(*model, chosen, InterruptScope::requested);
 }
 
 }  // namespace unicorn::cli

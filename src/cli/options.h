@@ -70,7 +70,6 @@ CLI::Option* add_seed(CLI::App& app, Seed& value, const std::string& text) {
         ->type_name("N")
         ->check(count_check(0, std::numeric_limits<std::uint64_t>::max()));
 }
-
 /// "512,1024" as numbers. Errors: invalid_argument, naming `what`.
 Result<std::vector<std::int64_t>> parse_list(std::string_view text, std::string_view what);
 

@@ -85,11 +85,13 @@ public:
         PlanSubject subject;
         auto model = shape_.empty() ? from_file(subject) : from_shape(subject);
         if (!model) return forward(model);
-        auto machine = hardware_.empty() ? this_machine() : plan::load_profile(hardware_);
+        auto machine =
+            hardware_.empty() ? this_machine_measured(path_) : plan::load_profile(hardware_);
         if (!machine) return forward(machine);
 
         options_.policy = engine_.policy;
         options_.memory_limit_bytes = engine_.memory_limit_bytes;
+        options_.stream = engine_.stream;
         options_.cpu_only = engine_.device == "cpu";
         const bool on_cpu =
             options_.cpu_only ||
@@ -110,11 +112,12 @@ public:
     }
 
 private:
-    Result<plan::ModelSpec> from_file(PlanSubject& subject) const {
+    Result<plan::ModelSpec> from_file(PlanSubject& subject) {
         auto path = resolve_model(positional_.empty() ? model_ : positional_);
         if (!path) return forward(path);
         auto file = formats::Gguf::open(*path);
         if (!file) return forward(file);
+        path_ = *path;
         auto config = model::read_config(*file);
         if (!config) return forward(config);
         const ModelInfo info = model_info(*file);
@@ -137,6 +140,7 @@ private:
     }
 
     std::string positional_, model_, shape_, recipe_, hardware_;
+    std::string path_ = ".";  // whose disk is read
     bool json_ = false;
     engine::EngineOptions engine_;
     plan::PlanOptions options_;

@@ -124,11 +124,11 @@ std::string plan_text(const PlanSubject& subject, const plan::Plan& plan, bool c
                                                    ? ", all that the model allows"
                                                    : "");
     if (!plan.fits) return out;
-    if (plan.streaming.layers > 0) {
+    if (!plan.streaming.layers.empty()) {
         out += fmt::format(
-            "streamed          the last {} layers, {} a pass from the disk, through {} buffers of "
+            "streamed          {} layers, {} a pass from the disk, through {} buffers of "
             "{}\n",
-            plan.streaming.layers, size(plan.streaming.bytes), plan.streaming.buffers,
+            plan.streaming.layers.size(), size(plan.streaming.bytes), plan.streaming.buffers,
             size(plan.streaming.buffer_bytes));
     }
     out += fmt::format("read a token      {}\n", size(plan.read_bytes_per_token));
@@ -188,9 +188,9 @@ std::string plan_json(const PlanSubject& subject, const plan::Plan& plan) {
         out["bound"]["parts"].push_back(
             {{"name", part.name}, {"read_bytes", part.read_bytes}, {"seconds", part.seconds}});
     }
-    out["streaming"]["layers"] = plan.streaming.layers;
+    out["streaming"]["layers"] = plan.streaming.layers.size();
     out["streaming"]["bytes_per_pass"] = plan.streaming.bytes;
-    out["streaming"]["from"] = plan.streaming.layers > 0 ? Json("disk") : Json();
+    out["streaming"]["from"] = !plan.streaming.layers.empty() ? Json("disk") : Json();
     out["streaming"]["buffers"] = plan.streaming.buffers;
     out["streaming"]["buffer_bytes"] = plan.streaming.buffer_bytes;
     return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -20,6 +20,7 @@ namespace {
 int report(const Error& error) {
     // A reader that has gone away (| head) wants no message.
     if (error.code != ErrorCode::cancelled) print_error(error.message);
+    if (error.code == ErrorCode::cancelled && InterruptScope::requested()) return kInterrupted;
     return error.code == ErrorCode::invalid_argument ? kUsage : kFailure;
 }
 

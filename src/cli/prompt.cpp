@@ -43,9 +43,20 @@ void PromptProgress::clear() {
     done_ = true;
 }
 
+std::string describe_stream(const engine::StreamReport& report) {
+    const engine::StreamStats& s = report.stats;
+    return fmt::format(
+        "stream  {} of {} layers from the disk ({} a pass) through {} buffers; {} hits, {} misses, "
+        "{} read, {} stalls of {:.2f} s\n",
+        report.layers, report.layers + report.pinned,
+        human_bytes(static_cast<double>(report.bytes_per_pass)), report.buffers, s.hits, s.misses,
+        human_bytes(static_cast<double>(s.read_bytes)), s.stalls, s.stall_s);
+}
+
 std::string stats_text(const engine::Engine& engine, const engine::Generation& g,
                        std::uint64_t seed) {
     const engine::MemoryUse memory = engine.memory();
+    const auto stream = engine.stream_report();
     const std::string reused =
         g.reused_tokens > 0 ? fmt::format(", {} of them kept", g.reused_tokens) : "";
     const double gb_per_s =
@@ -55,11 +66,13 @@ std::string stats_text(const engine::Engine& engine, const engine::Generation& g
         "prompt  {} tokens{}, {:.2f} s, {:.1f} tok/s\n"
         "answer  {} tokens, {:.2f} s, {:.1f} tok/s, {:.1f} GB/s, ended by {}\n"
         "memory  weights {}, KV {} ({}), workspace {}\n"
+        "{}"
         "device  {}, seed {}\n",
         g.prompt_tokens, reused, g.prompt_s, g.prompt_tok_s(), g.ids.size(), g.decode_s, g.tok_s(),
         gb_per_s, engine::name(g.finish), human_bytes(static_cast<double>(memory.weight_bytes)),
         human_bytes(static_cast<double>(memory.kv_bytes)), tensor::name(engine.options().kv_type),
-        human_bytes(static_cast<double>(memory.workspace_bytes)), engine.device_name(), seed);
+        human_bytes(static_cast<double>(memory.workspace_bytes)),
+        stream ? describe_stream(*stream) : "", engine.device_name(), seed);
 }
 
 }  // namespace unicorn::cli

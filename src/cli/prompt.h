@@ -48,6 +48,9 @@ private:
     std::optional<Progress> progress_;
 };
 
+/// What streaming did, in one line.
+std::string describe_stream(const engine::StreamReport& report);
+
 /// The lines of --stats and /stats: prompt and answer with their speeds, memory, device.
 std::string stats_text(const engine::Engine& engine, const engine::Generation& generation,
                        std::uint64_t seed);

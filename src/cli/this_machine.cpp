@@ -1,29 +1,44 @@
 #include "cli/this_machine.h"
 
-#include <new>
-
-#include "base/thread_pool.h"
-#include "cli/machine.h"
-#include "memory/bandwidth.h"
-#include "memory/host_allocator.h"
+#include "cli/terminal.h"
+#include "machine/measure.h"
+#include "machine/profile.h"
 
 namespace unicorn::cli {
+namespace {
 
-Result<plan::HardwareProfile> this_machine() {
-    const MachineInfo info = machine_info();
-    plan::HardwareProfile profile =
-        plan::cpu_only_profile(info.memory_bytes, memory::available_memory_bytes());
-    profile.name = "this machine";
-    profile.devices.front().name = info.cpu;
-    try {
-        ThreadPool pool(info.cpus);
-        memory::ReadBandwidth bandwidth(pool);
-        profile.tiers.front().read_gb_s = bandwidth.measure_gb_per_s();
-        profile.tiers.front().measured = true;
-    } catch (const std::bad_alloc&) {
-        return fail(ErrorCode::out_of_memory, "no memory left to measure how fast it is");
+Result<machine::Machine> look(const std::string& path) {
+    auto found = machine::detect({.path = path, .vulkan = false});
+    if (!found) return forward(found);
+    if (auto known = machine::load_measured(machine::cache_folder(), *found))
+        found->measured = std::move(*known);
+    found->measured.disk_device = found->disk.device;
+    return found;
+}
+
+}  // namespace
+
+Result<plan::HardwareProfile> this_machine(const std::string& path) {
+    auto found = look(path);
+    if (!found) return forward(found);
+    return machine::to_profile(*found);
+}
+
+Result<plan::HardwareProfile> this_machine_measured(const std::string& path) {
+    auto found = look(path);
+    if (!found) return forward(found);
+    if (!found->measured.host_gb_s) {
+        note("measuring how fast memory is read, for this and later plans");
+        auto gb_s = machine::measure_host_gb_s(found->memory.usable_bytes());
+        if (!gb_s) return forward(gb_s);
+        found->measured.host_gb_s = *gb_s;
+        const std::string folder = machine::cache_folder();
+        if (!folder.empty()) {
+            if (auto status = machine::store_measured(folder, *found); !status)
+                note("not kept: {}", status.error().message);
+        }
     }
-    return profile;
+    return machine::to_profile(*found);
 }
 
 }  // namespace unicorn::cli

@@ -1,13 +1,20 @@
 #pragma once
 // The machine that a plan is for when none is named.
 
+#include <string>
+
 #include "base/result.h"
 #include "plan/hardware_profile.h"
 
 namespace unicorn::cli {
 
-/// The CPU of this machine, the memory that is available now and how fast all threads read it,
-/// measured. Takes some tenths of a second. Errors: out_of_memory.
-Result<plan::HardwareProfile> this_machine();
+/// This machine as it is now, with the disk of the file or folder `path`, and with the speeds that
+/// were measured here before. Takes milliseconds: nothing is measured, and the Vulkan loader is not
+/// loaded. Errors: those of machine::detect().
+Result<plan::HardwareProfile> this_machine(const std::string& path);
+
+/// The same, but where memory was never measured it is now, and kept for the next time.
+/// Takes some tenths of a second then. Errors: out_of_memory; those of machine::detect().
+Result<plan::HardwareProfile> this_machine_measured(const std::string& path);
 
 }  // namespace unicorn::cli

@@ -31,14 +31,11 @@ struct Ticket {
 /// Seconds spent in steps, by kind (the order of the Step variant).
 using StepSeconds = std::array<double, std::variant_size_v<Step>>;
 
-/// Follows the reading of weights: prefetches, drops, shows progress.
-class LoadObserver {
-public:
-    virtual ~LoadObserver() = default;
-    /// `source` will be read soon. One thread at a time.
-    virtual void will_read(std::span<const std::byte> source) = 0;
-    /// `source` is not needed any more. From any number of threads at once.
-    virtual void has_read(std::span<const std::byte> source) = 0;
+/// How a device wants a matrix to lie.
+struct Placement {
+    Layout layout = Layout::rows;
+    std::size_t bytes = 0;
+    bool as_mapped = false;  // its steps can use the matrix where the file is mapped
 };
 
 /// Steps that a device has made ready. Owned by the caller; must not outlive its device.
@@ -59,11 +56,14 @@ public:
     /// Whether `step` can run here with its operands where they are. No side effects:
     /// the planner asks this of every step on every device.
     virtual bool supports(const Step& step) const = 0;
-    /// Puts matrices that lie as in their file (layout rows, host address) where this device's
-    /// steps multiply them best: repacked, uploaded, or left as they are. Rewrites the references;
-    /// what it returns holds the bytes. Errors: out_of_memory; the references are then as before.
-    virtual Result<memory::Allocation> load(std::span<TensorRef* const> matrices,
-                                            LoadObserver& observer) = 0;
+    /// Where this device's steps multiply `matrix`, which lies as in its file, best. No side
+    /// effects.
+    virtual Placement place(const TensorRef& matrix) const = 0;
+    /// Writes rows [first, last), given as they lie in the file, to where they belong in `to`, a
+    /// matrix laid out as place() says. `first` is a multiple of 16, `last` too or the end. Called
+    /// by many threads at once, each for rows of its own.
+    virtual void pack(const TensorRef& to, std::size_t first, std::size_t last,
+                      const std::byte* rows) const = 0;
     /// Turns `steps` into something this device replays: variants chosen, commands recorded.
     /// Operands must outlive the program. `max_rows`: the largest batch it will see.
     /// Errors: unsupported, naming the first such step; out_of_memory.

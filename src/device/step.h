@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "device/tensor_ref.h"
+#include "device/weight_gate.h"
 
 namespace unicorn::device {
 
@@ -99,7 +100,20 @@ struct Head {
     TensorRef logits;
 };
 
-using Step = std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head>;
+/// Waits until the streamed weights of `unit` may be read; the steps that do come after it.
+struct AwaitWeights {
+    WeightGate* gate = nullptr;  // outlives the program
+    std::size_t unit = 0;
+};
+
+/// The streamed weights of `unit` are done with.
+struct ReleaseWeights {
+    WeightGate* gate = nullptr;
+    std::size_t unit = 0;
+};
+
+using Step = std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head,
+                          AwaitWeights, ReleaseWeights>;
 
 /// "embed", "rms_norm", "project", ...: for errors and breakdowns, by the index of the variant.
 std::string_view step_name(std::size_t index);

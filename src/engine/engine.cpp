@@ -3,11 +3,14 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/progress.h"
 #include "base/thread_pool.h"
 #include "engine/kv_cache.h"
+#include "engine/layer_stream.h"
 #include "engine/load_weights.h"
 #include "engine/open_devices.h"
 #include "engine/plan_model.h"
+#include "formats/tensor_sums.h"
 #include "kernels/kv_page.h"
 #include "memory/host_allocator.h"
 #include "model/gemma3.h"
@@ -15,6 +18,8 @@
 namespace unicorn::engine {
 namespace {
 
+// Of a memory limit, what small allocations and stacks may take.
+constexpr std::size_t kSmallThings = std::size_t{8} << 20;
 constexpr std::size_t kMaxSequences = 4096;  // bounds page counts and tables
 // Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
 constexpr std::size_t kMinLogitRows = 8;
@@ -47,10 +52,13 @@ struct Engine::State {
 
     // In the order of dependence: the device outlives what it allocated and prepared.
     std::unique_ptr<device::Device> device;
+    model::Weights weights;
     LoadedWeights loaded;
+    std::size_t weight_bytes = 0;  // what multiplying by every matrix once reads
     KvCache cache;
     memory::Allocation activation_memory;
     model::Activations activations;
+    std::unique_ptr<LayerStream> stream;  // nullptr when all layers are in memory
     std::unique_ptr<device::Program> body, head;
 
     // One batch at a time, in arrays that never grow past their reserve.
@@ -61,7 +69,17 @@ struct Engine::State {
         std::vector<std::size_t> logit_inputs;  // for each logit row, whose it is
     } batch;
 
-    Status prepare();
+    Status prepare(LoadWay load_way, const std::function<bool()>& cancel);
+    /// Loads what stays in memory and sets up the stream of what does not.
+    Status place_weights(LoadWay load_way, const std::function<bool()>& cancel);
+    Status make_programs();
+    /// Whether what was computed can be trusted: nothing it was made from has changed.
+    Status check_sources() const {
+        if (stream != nullptr) {
+            if (auto status = stream->status(); !status) return status;
+        }
+        return file.unchanged();
+    }
     std::size_t max_logit_rows() const { return activations.logits.rows; }
     /// Runs the batch and hands out its logits.
     Status run_batch(const LogitsSink& sink);
@@ -69,28 +87,33 @@ struct Engine::State {
 
 namespace {
 
+/// A machine of which only the memory that is available now is known.
+plan::HardwareProfile memory_now() {
+    const std::size_t available = memory::available_memory_bytes();
+    plan::HardwareProfile machine = plan::cpu_only_profile(available, available);
+    machine.tiers.push_back({memory::Tier::disk, "", 0, 0, false});
+    return machine;
+}
+
 /// What goes where, with `options` as in force. Errors: as Engine::open().
 Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& config,
                                const EngineOptions& options) {
     plan::ModelSpec model = describe_model(file, config);
     repack_for_cpu(model);
-    const std::size_t available = memory::available_memory_bytes();
-    const plan::HardwareProfile machine =
-        options.machine ? *options.machine : plan::cpu_only_profile(available, available);
+    const plan::HardwareProfile machine = options.machine ? *options.machine : memory_now();
     plan::PlanOptions how;
     how.policy = options.policy;
     how.cpu_only = true;
-    how.may_stream = false;
+    how.stream = options.stream;
+    how.read_ahead = options.read_ahead;
+    how.max_pinned_layers = options.max_pinned_layers;
     how.memory_limit_bytes = options.memory_limit_bytes;
+    // The vocabulary and whatever else is in memory already count.
+    if (options.memory_limit_bytes > 0)
+        how.process_bytes = memory::resident_anonymous_bytes() + kSmallThings;
     auto plan = plan::make_plan(model, describe_workload(model, options, true), machine, how);
     if (!plan) return fail(plan.error().code, "{}: {}", file.path(), plan.error().message);
-    if (!plan->fits) {
-        const bool weights_fit = plan->weight_bytes <= plan->allowed_bytes;
-        return fail(ErrorCode::out_of_memory, "{}: {}{}", file.path(), plan->verdict,
-                    weights_fit ? ""
-                                : "; weights larger than memory cannot be read from the disk for "
-                                  "each token yet");
-    }
+    if (!plan->fits) return fail(ErrorCode::out_of_memory, "{}: {}", file.path(), plan->verdict);
     return plan;
 }
 
@@ -118,13 +141,10 @@ Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::siz
 
 }  // namespace
 
-Status Engine::State::prepare() {
-    auto weights = model::bind_weights(file, config);
-    if (!weights) return forward(weights);
-    auto loaded_weights = load_weights(file, std::move(*weights), *device);
-    if (!loaded_weights) return forward(loaded_weights);
-    loaded = std::move(*loaded_weights);
-
+Status Engine::State::prepare(LoadWay load_way, const std::function<bool()>& cancel) {
+    auto bound = model::bind_weights(file, config);
+    if (!bound) return forward(bound);
+    weights = std::move(*bound);
     auto& host = *device->allocator(memory::Tier::host);
     auto kv = KvCache::create(config, options.kv_type, options.context, options.max_sequences,
                               options.chunk_tokens, host);
@@ -139,20 +159,67 @@ Status Engine::State::prepare() {
     if (!memory) return forward(memory);
     activation_memory = std::move(*memory);
 
-    const model::ForwardPass pass =
-        model::forward_pass(config, loaded.weights, activations, cache.layers());
-    auto body_program = device->prepare(pass.body, options.chunk_tokens);
-    if (!body_program) return forward(body_program);
-    body = std::move(*body_program);
-    auto head_program = device->prepare(pass.head, logit_rows);
-    if (!head_program) return forward(head_program);
-    head = std::move(*head_program);
+    if (auto status = place_weights(load_way, cancel); !status) return status;
+    if (auto status = make_programs(); !status) return status;
 
     batch.tokens.reserve(options.chunk_tokens);
     batch.positions.reserve(options.chunk_tokens);
     batch.runs.reserve(options.max_sequences);
     batch.logit_rows.reserve(options.chunk_tokens);
     batch.logit_inputs.reserve(options.chunk_tokens);
+    return {};
+}
+
+Status Engine::State::make_programs() {
+    const model::ForwardPass pass = model::forward_pass(
+        config, weights, activations, cache.layers(), plan.streaming.layers, stream.get());
+    auto body_program = device->prepare(pass.body, options.chunk_tokens);
+    if (!body_program) return forward(body_program);
+    body = std::move(*body_program);
+    auto head_program = device->prepare(pass.head, activations.logits.rows);
+    if (!head_program) return forward(head_program);
+    head = std::move(*head_program);
+    return {};
+}
+
+Status Engine::State::place_weights(LoadWay load_way, const std::function<bool()>& cancel) {
+    auto& host = *device->allocator(memory::Tier::host);
+    std::vector<device::TensorRef*> pinned;
+    LoadOptions how;
+    how.way = load_way;
+    how.threads = options.threads;
+    how.cancel = cancel;
+    // Pages of a mapped file come and go as the system likes: not where memory is short.
+    how.keep_mapped = options.memory_limit_bytes == 0 && plan.streaming.layers.empty();
+
+    StreamOptions streaming;
+    streaming.way = load_way;
+    streaming.disk = options.disk;
+    std::vector<std::vector<device::TensorRef*>> streamed;
+    streaming.n_pinned = config.n_layers - plan.streaming.layers.size();
+    for (std::size_t i = 0; i < config.n_layers; ++i) {
+        const auto layer = model::matrices(weights.layers[i]);
+        if (std::ranges::binary_search(plan.streaming.layers, i)) {
+            streamed.emplace_back(layer.begin(), layer.end());
+        } else {
+            pinned.insert(pinned.end(), layer.begin(), layer.end());
+        }
+    }
+    pinned.push_back(&weights.output);
+    auto loaded_weights = load_weights(file, pinned, *device, how);
+    if (!loaded_weights) return forward(loaded_weights);
+    loaded = std::move(*loaded_weights);
+    if (!streamed.empty()) {
+        auto made = LayerStream::create(file, *device, host, streamed, plan.streaming.buffers,
+                                        plan.streaming.buffer_bytes, streaming);
+        if (!made) {
+            return fail(made.error().code, "{}: cannot stream layers: {}", file.path(),
+                        made.error().message);
+        }
+        stream = std::move(*made);
+    }
+    weights.for_each_matrix(
+        [&](const device::TensorRef& w) { weight_bytes += device::stored_bytes(w); });
     return {};
 }
 
@@ -164,7 +231,10 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
     cache.describe(rows);
     auto ticket = device->submit(*body, rows, {});
     if (!ticket) return forward(ticket);
-    if (batch.logit_rows.empty()) return device->wait(*ticket);
+    if (batch.logit_rows.empty()) {
+        if (auto status = device->wait(*ticket); !status) return status;
+        return check_sources();
+    }
 
     for (std::size_t first = 0; first < batch.logit_rows.size(); first += max_logit_rows()) {
         device::Batch wanted;
@@ -174,6 +244,8 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
         ticket = device->submit(*head, wanted, {});
         if (!ticket) return forward(ticket);
         if (auto status = device->wait(*ticket); !status) return status;
+        // Rows of the embedding and float matrices are read from the map while computing.
+        if (auto status = check_sources(); !status) return status;
         for (std::size_t i = 0; i < wanted.logit_rows.size(); ++i) {
             const auto* logits =
                 reinterpret_cast<const float*>(activations.logits.host) + i * config.n_vocab;
@@ -185,8 +257,11 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
     return {};
 }
 
-Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& wanted) {
+Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const EngineOptions& wanted,
+                                             const std::function<bool()>& cancel) {
     EngineOptions options = wanted;
+    auto load_way = load_way_from_name(options.load);
+    if (!load_way) return forward(load_way);
     if (options.chunk_tokens == 0 || options.max_sequences == 0) {
         return fail(ErrorCode::invalid_argument,
                     "chunk_tokens and max_sequences must be at least 1");
@@ -209,6 +284,16 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
         return fail(ErrorCode::unsupported,
                     "{}: no KV cache of type {} for heads of {} elements; f16 works (--kv-type)",
                     path, tensor::name(options.kv_type), config->head_dim);
+    }
+    if (options.verify) {
+        Progress progress("verify", file->tensor_bytes(), ProgressUnit::bytes);
+        auto status = formats::verify_tensors(
+            *file, options.threads == 0 ? available_cpus() : options.threads,
+            [&](std::uint64_t done) {
+                progress.update(done);
+                return !cancel || !cancel();
+            });
+        if (!status) return forward(status);
     }
     auto vocabulary = formats::read_vocabulary(*file);
     if (!vocabulary) return forward(vocabulary);
@@ -248,7 +333,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     if (!vocabulary->chat_template.empty()) {
         state->chat_template = text::ChatTemplate::from_source(vocabulary->chat_template);
     }
-    if (auto status = state->prepare(); !status) return forward(status);
+    if (auto status = state->prepare(*load_way, cancel); !status) return forward(status);
     return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -273,27 +358,45 @@ Result<const text::ChatTemplate*> Engine::chat_template() const {
 const plan::Plan& Engine::plan() const { return state_->plan; }
 
 MemoryUse Engine::memory() const {
-    const std::size_t host = state_->device->allocator(memory::Tier::host)->usage().used;
+    const memory::Usage host = state_->device->allocator(memory::Tier::host)->usage();
     MemoryUse use;
-    use.weight_bytes = state_->loaded.read_bytes;
+    use.weight_bytes = state_->loaded.memory.bytes() + state_->loaded.mapped_bytes +
+                       (state_->stream == nullptr ? 0 : state_->stream->bytes());
     use.kv_bytes = state_->cache.bytes();
-    use.workspace_bytes = host - use.kv_bytes - state_->loaded.memory.bytes();
+    use.workspace_bytes =
+        host.used - use.kv_bytes - (use.weight_bytes - state_->loaded.mapped_bytes);
+    use.peak_bytes = host.peak;
+    use.budget_bytes = host.budget;
     return use;
 }
 
-std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
-    return state_->loaded.read_bytes + state_->cache.read_bytes(state_->config, context);
+LoadReport Engine::load_report() const {
+    return {state_->loaded.seconds, state_->loaded.stats, state_->loaded.mapped_bytes,
+            state_->loaded.peak_bytes};
 }
 
-std::uint64_t Engine::head_bytes() const {
-    return device::stored_bytes(state_->loaded.weights.output);
+std::optional<StreamReport> Engine::stream_report() const {
+    if (state_->stream == nullptr) return {};
+    const plan::Streaming& streaming = state_->plan.streaming;
+    const std::size_t n = streaming.layers.size();
+    return StreamReport{n, state_->config.n_layers - n, state_->stream->n_buffers(),
+                        streaming.bytes, state_->stream->stats()};
 }
+
+std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
+    return state_->weight_bytes + state_->cache.read_bytes(state_->config, context);
+}
+
+std::uint64_t Engine::head_bytes() const { return device::stored_bytes(state_->weights.output); }
 
 std::vector<std::pair<std::string_view, double>> Engine::step_seconds() const {
     const device::StepSeconds seconds = state_->device->step_seconds();
     std::vector<std::pair<std::string_view, double>> result;
-    for (std::size_t i = 0; i < seconds.size(); ++i)
-        result.emplace_back(device::step_name(i), seconds[i]);
+    for (std::size_t i = 0; i < seconds.size(); ++i) {
+        const std::string_view step = device::step_name(i);
+        if (state_->stream == nullptr && step.ends_with("_weights")) continue;
+        result.emplace_back(step, seconds[i]);
+    }
     return result;
 }
 

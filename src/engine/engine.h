@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,10 +15,15 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/load_stats.h"
 #include "model/config.h"
 #include "plan/planner.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
+
+namespace unicorn {
+class SlowDisk;
+}
 
 namespace unicorn::engine {
 
@@ -29,9 +35,21 @@ struct EngineOptions {
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
     tensor::DType kv_type = tensor::DType::f16;  // of the KV cache: f16, q8_0, f32
     plan::Policy policy = plan::Policy::automatic;
-    std::uint64_t memory_limit_bytes =
-        0;  // for weights, cache and workspaces; 0: what is available
-    std::optional<plan::HardwareProfile> machine;  // left out: a CPU with the memory available now
+    /// Bytes of memory that the process may take, weights, cache and everything else; 0: what the
+    /// machine has. Layers that do not fit are read from the disk for every pass. Pages of the
+    /// model's file that the system keeps cached are not counted: it takes them back at need.
+    std::uint64_t memory_limit_bytes = 0;
+    std::optional<plan::HardwareProfile> machine = {};  // left out: a CPU and the memory available
+    /// How weights come from the disk: "auto" (the page cache for what is in it, else O_DIRECT by
+    /// io_uring or threads), or one way for everything: "uring", "threads", "cache". The result is
+    /// the same.
+    std::string load = "auto";
+    /// Compare every tensor with the sum that the file says it was written with, first.
+    bool verify = false;
+    plan::StreamPolicy stream = plan::StreamPolicy::pin;  // which layers stay, if not all can
+    std::size_t read_ahead = plan::kDiskReadAhead;        // streamed layers, at most
+    std::size_t max_pinned_layers = plan::kAllLayers;     // kept in memory, at most
+    SlowDisk* disk = nullptr;  // slows streaming down, for tests and benchmarks
 };
 
 /// What is where, for --stats and bench.
@@ -39,6 +57,8 @@ struct MemoryUse {
     std::size_t weight_bytes = 0;  // weights as the kernels read them
     std::size_t kv_bytes = 0;
     std::size_t workspace_bytes = 0;  // activations and logits
+    std::size_t peak_bytes = 0;       // of all these and buffers for reading, at any time so far
+    std::size_t budget_bytes = 0;     // what they may take
 };
 
 class Engine;
@@ -91,9 +111,11 @@ class Engine {
 public:
     /// Opens a GGUF model, plans where everything goes and makes it ready. Errors: not_found, io,
     /// invalid_file, unsupported; out_of_memory, before anything is allocated, when the plan does
-    /// not fit, with the nearest settings that do; one line that names the file.
+    /// not fit, with the nearest settings that do; cancelled; one line that names the file.
+    /// `cancel`, when given, is asked while weights are read, by any thread.
     static Result<std::unique_ptr<Engine>> open(const std::string& path,
-                                                const EngineOptions& options);
+                                                const EngineOptions& options,
+                                                const std::function<bool()>& cancel = {});
     ~Engine();
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
@@ -114,6 +136,9 @@ public:
     std::string device_name() const;
     MemoryUse memory() const;
     const plan::Plan& plan() const;
+    LoadReport load_report() const;
+    /// Nothing when all layers are in memory.
+    std::optional<StreamReport> stream_report() const;
     /// Bytes that decoding one token reads with `context` tokens in the cache: weights and KV.
     std::uint64_t read_bytes_per_token(std::size_t context) const;
     /// The head's part of that: read once for every row of logits, not for every chunk of a prompt.
@@ -130,7 +155,8 @@ public:
     /// same batches, in chunks of at most chunk_tokens rows. A sequence may appear once.
     /// `cancel`, when given, is asked between chunks; cancelled sequences keep whole chunks only.
     /// Errors: invalid_argument (a token outside the vocabulary, no tokens, a sequence that would
-    /// outgrow the context; nothing is changed then), cancelled, device_lost.
+    /// outgrow the context; nothing is changed then), cancelled, device_lost; io, when the model's
+    /// file changed or was cut off while in use.
     Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
                     const std::function<bool()>& cancel = {});
 

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 
 #include "testing/allocation_counter.h"
 #include "testing/tiny_model.h"
@@ -109,6 +110,14 @@ TEST_P(EngineTest, ChunksDoNotChangeLogits) {
     }
 }
 
+/// Of the plan, what is only needed while weights are read.
+std::uint64_t staging_bytes(const plan::Plan& plan) {
+    std::uint64_t bytes = 0;
+    for (const plan::Placement& p : plan.placements)
+        bytes += p.what == plan::What::staging ? p.bytes : 0;
+    return bytes;
+}
+
 TEST_P(EngineTest, ThePlanSaysWhatIsAllocated) {
     for (const std::size_t chunk : {16U, 512U}) {
         for (const std::size_t sequences : {1U, 20U}) {
@@ -120,17 +129,20 @@ TEST_P(EngineTest, ThePlanSaysWhatIsAllocated) {
             const MemoryUse use = engine->memory();
             const plan::Plan& plan = engine->plan();
             EXPECT_EQ(plan.kv_bytes + plan.kv_chunk_bytes, use.kv_bytes);
-            EXPECT_EQ(plan.other_bytes, use.workspace_bytes);
+            EXPECT_EQ(plan.other_bytes, use.workspace_bytes + staging_bytes(plan));
             EXPECT_EQ(plan.weights_by_role.back().first, "norms");
             EXPECT_EQ(plan.weight_bytes - plan.weights_by_role.back().second, use.weight_bytes);
-            EXPECT_EQ(plan.needed_bytes, plan.weight_bytes + use.kv_bytes + use.workspace_bytes);
+            EXPECT_EQ(plan.needed_bytes, plan.weight_bytes + use.kv_bytes + plan.other_bytes);
 
             // Exactly that much is enough, and a byte less is refused.
             options.kv_type = GetParam().kv;
             options.threads = 2;
-            options.memory_limit_bytes = plan.needed_bytes;
+            plan::HardwareProfile machine =
+                plan::cpu_only_profile(plan.needed_bytes, plan.needed_bytes);
+            options.machine = machine;
             EXPECT_TRUE(Engine::open(model_path(GetParam().recipe), options));
-            options.memory_limit_bytes -= 1;
+            machine.pools[0].available_bytes -= 1;
+            options.machine = machine;
             const auto refused = Engine::open(model_path(GetParam().recipe), options);
             ASSERT_FALSE(refused);
             EXPECT_EQ(refused.error().code, ErrorCode::out_of_memory);
@@ -376,6 +388,130 @@ TEST(Engine, RefusesOptionsThatCannotWork) {
     options.kv_type = tensor::DType::f16;
     options.device = "tpu";
     EXPECT_EQ(Engine::open(model_path("q4_0"), options).error().code, ErrorCode::unsupported);
+}
+
+// A model that was cut off or written to while in use used to end the process (SIGBUS), or went on
+// with whatever was there.
+TEST(Engine, ModelThatChangesWhileInUseIsAnError) {
+    for (const char* recipe : {"f32", "q8_0"}) {
+        const std::string path = folder().path(std::string(recipe) + "-cut.gguf");
+        std::filesystem::copy_file(model_path(recipe), path);
+        EngineOptions options;
+        options.threads = 2;
+        auto engine = Engine::open(path, options);
+        ASSERT_TRUE(engine) << engine.error().message;
+        auto sequence = (*engine)->create_sequence();
+        ASSERT_TRUE(sequence);
+        const auto tokens = prompt(20);
+        EXPECT_EQ(all_logits(**engine, *sequence, tokens).size(), tokens.size());
+
+        std::filesystem::resize_file(path, std::filesystem::file_size(path) / 8);
+        std::size_t rows = 0;
+        const Input input{&*sequence, tokens, Logits::all};
+        const auto status = (*engine)->evaluate(
+            {&input, 1}, [&](std::size_t, std::size_t, std::span<const float>) { ++rows; });
+        ASSERT_FALSE(status);
+        EXPECT_EQ(status.error().code, ErrorCode::io);
+        EXPECT_EQ(status.error().message.find(path), 0U) << status.error().message;
+        EXPECT_EQ(rows, 0U);  // nothing computed from what is gone is handed out
+        EXPECT_EQ(sequence->n_computed(), 20U);
+    }
+}
+
+std::vector<Row> prompt_and_answer(Engine& engine) {
+    auto sequence = engine.create_sequence();
+    EXPECT_TRUE(sequence);
+    std::vector<Row> rows = all_logits(engine, *sequence, prompt(100));
+    for (const std::int32_t token : prompt(5, 7)) {
+        for (Row& row : all_logits(engine, *sequence, {&token, 1})) rows.push_back(std::move(row));
+    }
+    return rows;
+}
+
+// Streaming layers, by whatever policy and with however few buffers, changes no bit of any logit.
+TEST(Engine, StreamedLayersGiveTheSameLogits) {
+    for (const char* recipe : {"q8_0", "mixed", "bf16"}) {
+        EngineOptions options;
+        options.chunk_tokens = 32;  // the prompt in four passes
+        const auto expected = prompt_and_answer(*open(recipe, options));
+        EXPECT_FALSE(open(recipe, options)->stream_report());
+        for (const std::size_t most_pinned : {0u, 1u, 4u, 6u}) {
+            for (const std::size_t read_ahead : {0u, 1u, 3u}) {
+                options.max_pinned_layers = most_pinned;
+                options.read_ahead = read_ahead;
+                const auto engine = open(recipe, options);
+                const auto before = engine->stream_report();
+                ASSERT_TRUE(before);
+                EXPECT_EQ(before->pinned, most_pinned);
+                EXPECT_EQ(before->layers, 7 - most_pinned);
+                EXPECT_EQ(prompt_and_answer(*engine), expected)
+                    << recipe << ", " << most_pinned << " pinned, " << read_ahead << " ahead";
+                const auto after = engine->stream_report();
+                EXPECT_EQ(after->stats.hits, 9 * most_pinned);  // 4 passes and 5
+                EXPECT_EQ(after->stats.misses, 9 * (7 - most_pinned));
+                EXPECT_GE(after->stats.read_bytes, 9 * before->bytes_per_pass);
+            }
+        }
+    }
+}
+
+TEST(Engine, AMemoryLimitIsKeptOrSaysWhatItTakes) {
+    EngineOptions options;
+    options.context = 64;
+    options.memory_limit_bytes = 1;
+    const auto nothing = Engine::open(model_path("q8_0"), options);
+    ASSERT_FALSE(nothing);
+    EXPECT_EQ(nothing.error().code, ErrorCode::out_of_memory);
+    EXPECT_NE(nothing.error().message.find("--memory-limit"), std::string::npos);
+
+    options.memory_limit_bytes = std::size_t{8} << 30;
+    const auto plenty = open("q8_0", options);
+    EXPECT_FALSE(plenty->stream_report());
+    const MemoryUse use = plenty->memory();
+    EXPECT_LE(use.peak_bytes, use.budget_bytes);
+    EXPECT_LE(use.budget_bytes, options.memory_limit_bytes);
+}
+
+TEST(Engine, AStreamedFileThatIsCutOffIsAnError) {
+    const std::string path = folder().path("stream-cut.gguf");
+    std::filesystem::copy_file(model_path("q8_0"), path);
+    EngineOptions options;
+    options.threads = 2;
+    options.max_pinned_layers = 2;
+    auto engine = Engine::open(path, options);
+    ASSERT_TRUE(engine) << engine.error().message;
+    auto sequence = (*engine)->create_sequence();
+    ASSERT_TRUE(sequence);
+    const auto tokens = prompt(3);
+    EXPECT_EQ(all_logits(**engine, *sequence, tokens).size(), tokens.size());
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+    const Input input{&*sequence, tokens, Logits::last};
+    const auto status = (*engine)->evaluate(
+        {&input, 1}, [](std::size_t, std::size_t, std::span<const float>) { FAIL(); });
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::io);
+}
+
+// --verify: a model whose weights are not what was written is not opened.
+TEST(Engine, VerifyNamesTheDamagedTensor) {
+    const std::string path = folder().path("damaged.gguf");
+    std::filesystem::copy_file(model_path("q8_0"), path);
+    EngineOptions options;
+    options.threads = 2;
+    options.verify = true;
+    EXPECT_TRUE(Engine::open(path, options));
+    FILE* const file = std::fopen(path.c_str(), "r+b");
+    ASSERT_NE(file, nullptr);
+    std::fseek(file, -1, SEEK_END);  // of the last tensor, or what pads it
+    std::fputc(0x55, file);
+    std::fseek(file, -64, SEEK_END);
+    std::fputc(0x55, file);
+    std::fclose(file);
+    const auto engine = Engine::open(path, options);
+    ASSERT_FALSE(engine);
+    EXPECT_EQ(engine.error().code, ErrorCode::invalid_file);
+    EXPECT_NE(engine.error().message.find(path + ": tensor "), std::string::npos);
+    EXPECT_NE(engine.error().message.find("damaged"), std::string::npos);
 }
 
 }  // namespace

@@ -1,23 +1,44 @@
 #pragma once
 
+#include <functional>
+
 #include "device/device.h"
+#include "engine/piece_reader.h"
 #include "formats/gguf.h"
 #include "memory/allocator.h"
 #include "model/weights.h"
 
 namespace unicorn::engine {
 
-/// Weights where a device's steps want them.
-struct LoadedWeights {
-    model::Weights weights;
-    memory::Allocation memory;
-    std::size_t read_bytes = 0;  // what multiplying by every matrix once reads
+struct LoadOptions {
+    LoadWay way = LoadWay::automatic;
+    std::size_t threads = 1;
+    /// Matrices that the device can use as they lie stay in the mapped file, and are only brought
+    /// into the page cache. Else, and with any `way` but automatic, they are copied.
+    bool keep_mapped = true;
+    std::function<bool()> cancel = {};  // asked for every piece, by any thread
 };
 
-/// Hands every matrix to the device, gives the file's pages back as it reads them, so that nothing
-/// is held twice, and shows progress.
-/// Errors: out_of_memory, naming the file and what there is.
-Result<LoadedWeights> load_weights(const formats::Gguf& file, model::Weights weights,
-                                   device::Device& device);
+/// Weights where a device's steps want them.
+struct LoadedWeights {
+    memory::Allocation memory;
+    ReadStats stats;
+    std::uint64_t mapped_bytes = 0;  // used as they lie in the file
+    std::size_t peak_bytes = 0;      // of weights, mapped ones too, and buffers for reading
+    double seconds = 0;
+};
+
+/// The least memory for buffers that loading needs beside its target, with pieces of at most
+/// `piece_bytes`.
+std::size_t load_staging_bytes(std::size_t threads, std::size_t piece_bytes);
+
+/// Brings `matrices`, which lie as in `file`, to where `device` wants them, by all threads:
+/// straight from the disk, or from the page cache for what is in it. Rewrites the references.
+/// Shows progress. The result is the same bytes whatever the way.
+/// Errors: out_of_memory, naming the file and what there is; io; unsupported, for a forced way
+/// that this machine lacks; cancelled. The references are then as before.
+Result<LoadedWeights> load_weights(const formats::Gguf& file,
+                                   std::span<device::TensorRef* const> matrices,
+                                   device::Device& device, const LoadOptions& options);
 
 }  // namespace unicorn::engine

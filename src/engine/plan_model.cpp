@@ -4,11 +4,14 @@
 
 #include "base/thread_pool.h"
 #include "device/tensor_ref.h"
+#include "engine/layer_stream.h"
+#include "engine/load_weights.h"
 #include "engine/open_devices.h"
 
 namespace unicorn::engine {
 namespace {
 
+constexpr std::size_t kAlignment = 64;  // of matrices in memory
 constexpr std::size_t kDefaultContext =
     4096;  // tokens; enough for a chat, small beside the weights
 
@@ -50,6 +53,8 @@ void repack_for_cpu(plan::ModelSpec& model) {
         packed.cols = tensor.cols;
         tensor.bytes = device::stored_bytes(packed);
     }
+    for (plan::TensorSpec& tensor : model.tensors)
+        tensor.bytes = (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 std::size_t default_context(std::size_t max_context) {
@@ -68,6 +73,13 @@ plan::Workload describe_workload(const plan::ModelSpec& model, const EngineOptio
         workload.scratch_bytes = [model, threads](const plan::Workload& w) {
             return cpu_scratch_bytes(model, w, threads);
         };
+        std::size_t piece_bytes = 0;
+        for (const plan::TensorSpec& t : model.tensors) {
+            if (t.role == plan::Role::norm) continue;
+            piece_bytes = std::max(piece_bytes, piece_size(t.type, t.rows, t.cols).bytes);
+        }
+        workload.load_staging_bytes = load_staging_bytes(threads, piece_bytes);
+        workload.stream_staging_bytes = LayerStream::staging_bytes({}, piece_bytes);
     }
     return workload;
 }

@@ -11,7 +11,8 @@ namespace unicorn::engine {
 /// The shape and the tensors of a model from its header; no weight is read.
 plan::ModelSpec describe_model(const formats::Gguf& file, const model::Config& config);
 
-/// Sizes of quantised matrices as the CPU keeps them: repacked in panels.
+/// Sizes of matrices as the CPU keeps them: quantised ones repacked in panels, each from a multiple
+/// of 64 bytes on.
 void repack_for_cpu(plan::ModelSpec& model);
 
 /// Tokens of context where none is asked for.

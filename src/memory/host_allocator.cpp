@@ -58,6 +58,14 @@ void HostAllocator::release(std::byte* host, std::uint64_t /*device_address*/, s
     usage_.used -= bytes;
 }
 
+std::size_t resident_anonymous_bytes() {
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("RssAnon:")) return std::stoull(line.substr(8)) * 1024;
+    }
+    return 0;
+}
+
 std::size_t available_memory_bytes() {
     std::ifstream meminfo("/proc/meminfo");
     std::string key, unit;

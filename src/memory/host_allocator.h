@@ -22,6 +22,10 @@ private:
     Usage usage_;
 };
 
+/// Bytes of anonymous memory that this process has resident; what files it has mapped is not
+/// counted. 0 where the kernel does not say.
+std::size_t resident_anonymous_bytes();
+
 /// Bytes that new allocations can have without swapping, as the kernel estimates (MemAvailable),
 /// or all physical memory where the kernel does not say.
 std::size_t available_memory_bytes();

@@ -1,5 +1,6 @@
 #include "model/gemma3.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -45,7 +46,8 @@ Result<memory::Allocation> allocate_activations(const Config& c, std::size_t row
 }
 
 ForwardPass forward_pass(const Config& c, const Weights& w, const Activations& a,
-                         const std::vector<device::KvCache>& caches) {
+                         const std::vector<device::KvCache>& caches,
+                         std::span<const std::size_t> streamed, device::WeightGate* gate) {
     UNICORN_CHECK(w.layers.size() == c.n_layers && caches.size() == c.n_layers);
     ForwardPass pass;
     auto& steps = pass.body;
@@ -57,7 +59,10 @@ ForwardPass forward_pass(const Config& c, const Weights& w, const Activations& a
         const LayerWeights& layer = w.layers[i];
         const bool global = c.is_global(i);
         const bool last = i + 1 == c.n_layers;
+        const auto unit = std::ranges::find(streamed, i);
+        const auto unit_index = static_cast<std::size_t>(unit - streamed.begin());
 
+        if (unit != streamed.end()) steps.push_back(device::AwaitWeights{gate, unit_index});
         steps.push_back(
             device::Project{3, {layer.attn_q, layer.attn_k, layer.attn_v}, a.x, {a.q, a.k, a.v}});
         steps.push_back(
@@ -87,6 +92,7 @@ ForwardPass forward_pass(const Config& c, const Weights& w, const Activations& a
 
         steps.push_back(device::GatedFfn{layer.ffn_gate, layer.ffn_up, a.x, a.ffn});
         steps.push_back(device::Project{1, {layer.ffn_down}, a.ffn, {a.branch}});
+        if (unit != streamed.end()) steps.push_back(device::ReleaseWeights{gate, unit_index});
         const device::TensorRef& next_norm = last ? w.output_norm : w.layers[i + 1].attn_norm;
         steps.push_back(
             device::AddNorm{a.residual, a.branch, layer.post_ffw_norm, next_norm, a.x, eps});

@@ -1,6 +1,7 @@
 #pragma once
 // Gemma 3's forward pass as steps.
 
+#include <span>
 #include <vector>
 
 #include "device/step.h"
@@ -34,8 +35,11 @@ struct ForwardPass {
     std::vector<device::Step> head;       // x to logits, for the batch's logit_rows
 };
 
-/// `caches`: one for each layer.
+/// `caches`: one for each layer. `streamed`: the layers whose matrices are there only between
+/// `gate`'s acquire() and release(), ascending; the gate knows them by their place in this list.
 ForwardPass forward_pass(const Config& config, const Weights& weights, const Activations& a,
-                         const std::vector<device::KvCache>& caches);
+                         const std::vector<device::KvCache>& caches,
+                         std::span<const std::size_t> streamed = {},
+                         device::WeightGate* gate = nullptr);
 
 }  // namespace unicorn::model

@@ -1,6 +1,7 @@
 #pragma once
 // The tensors of a Gemma 3 file by role, with their shapes checked.
 
+#include <array>
 #include <vector>
 
 #include "device/tensor_ref.h"
@@ -26,6 +27,12 @@ struct LayerWeights {
     device::TensorRef post_ffw_norm;        // [1, D]
 };
 
+/// A layer's matrices that are multiplied, in the order they are read.
+inline std::array<device::TensorRef*, 7> matrices(LayerWeights& layer) {
+    return {&layer.attn_q,   &layer.attn_k, &layer.attn_v,  &layer.attn_output,
+            &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down};
+}
+
 struct Weights {
     device::TensorRef token_embd;  // [V, D], as in the file: rows are looked up
     std::vector<LayerWeights> layers;
@@ -36,11 +43,7 @@ struct Weights {
     template <typename Visit>
     void for_each_matrix(Visit&& visit) {
         for (LayerWeights& layer : layers) {
-            for (device::TensorRef* w :
-                 {&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output, &layer.ffn_gate,
-                  &layer.ffn_up, &layer.ffn_down}) {
-                visit(*w);
-            }
+            for (device::TensorRef* w : matrices(layer)) visit(*w);
         }
         visit(output);
     }

@@ -1,6 +1,6 @@
 #pragma once
 // What the planner knows of a machine: physical memory, the tiers that draw on it, and the devices
-// that compute. Detected (detect_hardware.h) or read from a TOML file, so that a plan for a machine
+// that compute. Detected (machine/profile.h) or read from a TOML file, so that a plan for a machine
 // can be made and tested on any other.
 
 #include <cstdint>

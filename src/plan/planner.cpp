@@ -15,7 +15,9 @@ using memory::Tier;
 constexpr std::uint64_t kSmallBytes = 100'000'000;  // design section 3, policy hma
 constexpr std::size_t kFastFfnLayers = 10;          // design section 3, policy roles
 constexpr const char* kAttentionActivations = "attention activations";
-constexpr std::size_t kDiskReadAhead = 8;  // design section 3, buffers of the ring
+// Buffers past the second take from pinning, and each layer less that is pinned is read again for
+// every token: they get about an eighth of the room.
+constexpr std::size_t kPinnedPerBuffer = 7;
 // Of two buffers: one is filled while the other is copied to the device. At 10 GB/s, 64 MiB take 7
 // ms, beside which starting a copy is nothing.
 constexpr std::uint64_t kStagingBytes = std::uint64_t{64} << 20;
@@ -36,8 +38,43 @@ struct Chains {
 struct Item {
     Placement placement;
     Class group = Class::bulk;
-    bool streamable = false;  // a matrix of a layer
+    bool streamable = false;       // a matrix of a layer
+    std::uint64_t file_bytes = 0;  // of a weight
 };
+
+/// How many of the layers stay in memory, and how many buffers the others pass through.
+struct Shape {
+    std::size_t n_layers = 0;
+    std::size_t n_pinned = 0;
+    std::size_t n_buffers = 0;
+
+    bool streams() const { return n_pinned < n_layers; }
+    std::vector<std::size_t> streamed() const {
+        std::vector<std::size_t> layers;
+        const std::size_t n = n_layers - n_pinned;
+        for (std::size_t k = 0; k < n; ++k) layers.push_back(k * n_layers / n);
+        return layers;
+    }
+};
+
+/// From the one that is best to the one that takes the least memory.
+std::vector<Shape> shapes_of(std::size_t n_layers, const PlanOptions& options, bool can_stream) {
+    std::vector<Shape> shapes;
+    if (options.max_pinned_layers >= n_layers || !can_stream)
+        shapes.push_back({n_layers, n_layers, 0});
+    if (!can_stream) return shapes;
+    if (options.stream == StreamPolicy::lru) {
+        for (std::size_t n = std::min(n_layers, options.read_ahead + 1); n >= 1; --n)
+            shapes.push_back({n_layers, 0, n});
+        return shapes;
+    }
+    for (std::size_t n = std::min(n_layers - 1, options.max_pinned_layers) + 1; n-- > 0;) {
+        const std::size_t most = std::min(n_layers - n, options.read_ahead + 1);
+        const std::size_t least = std::min<std::size_t>(2, most);
+        shapes.push_back({n_layers, n, std::clamp(n / kPinnedPerBuffer, least, most)});
+    }
+    return shapes;
+}
 
 const DeviceProfile* find_device(const HardwareProfile& machine, DeviceKind kind) {
     const auto found = std::ranges::find_if(machine.devices, [&](const DeviceProfile& device) {
@@ -147,6 +184,7 @@ std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, P
         Item& item = add(tensor.name, What::weight, tensor.layer, tensor.bytes, read);
         item.placement.role = tensor.role;
         item.streamable = tensor.layer != kNoLayer && tensor.role != Role::norm;
+        item.file_bytes = tensor.file_bytes();
     }
     for (std::size_t layer = 0; layer < model.n_layers; ++layer) {
         const KvBytes kv = kv_bytes(model, workload, layer);
@@ -186,16 +224,16 @@ std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items, 
 /// worse plan. (Turning back wastes less, but what then fits can displace what mattered more.)
 std::optional<std::vector<Tier>> try_order(const std::vector<Item>& items,
                                            const std::vector<std::size_t>& order,
-                                           std::size_t pinned_layers, Tier buffer_tier,
-                                           std::uint64_t buffer_bytes, const Chains& chains,
-                                           Ledger ledger) {
+                                           const std::vector<std::size_t>& streamed,
+                                           Tier buffer_tier, std::uint64_t buffer_bytes,
+                                           const Chains& chains, Ledger ledger) {
     if (buffer_bytes > 0 && !ledger.reserve(buffer_tier, buffer_bytes)) return std::nullopt;
     std::array<std::size_t, kClasses> at{};
     std::vector<Tier> tiers(items.size() + 1, Tier::disk);
     tiers.back() = buffer_tier;
     for (const std::size_t index : order) {
         const Item& item = items[index];
-        if (item.streamable && item.placement.layer >= pinned_layers) continue;
+        if (item.streamable && std::ranges::binary_search(streamed, item.placement.layer)) continue;
         const auto& chain = chains.of(item.group);
         std::size_t& i = at[static_cast<std::size_t>(item.group)];
         while (i < chain.size() && !ledger.reserve(chain[i], item.placement.bytes)) ++i;
@@ -217,39 +255,49 @@ public:
           gpu_(options.cpu_only ? nullptr : find_device(machine, DeviceKind::gpu)),
           items_(list_items(model, workload, options.policy)),
           orders_(orders_of(items_, options.policy)),
-          ledger_(machine, options.memory_limit_bytes) {
+          ledger_(machine, limit(options)),
+          shapes_(shapes_of(
+              model.n_layers, options,
+              options.may_stream && !options.strict && machine.tier(Tier::disk) != nullptr)) {
+        std::vector<std::uint64_t> layers(model.n_layers);
         for (const Item& item : items_) {
-            if (!item.streamable) continue;
-            buffer_bytes_ = std::max(buffer_bytes_, item.placement.bytes);
+            if (item.streamable) layers[item.placement.layer] += item.placement.bytes;
+            if (item.placement.what == What::scratch) scratch_bytes_ = item.placement.bytes;
         }
+        for (const std::uint64_t bytes : layers) buffer_bytes_ = std::max(buffer_bytes_, bytes);
         if (gpu_ == nullptr) return;
         std::uint64_t largest = 0;
         for (const TensorSpec& tensor : model.tensors) largest = std::max(largest, tensor.bytes);
-        staging_bytes_ = 2 * std::min(kStagingBytes, largest);
+        upload_bytes_ = 2 * std::min(kStagingBytes, largest);
     }
 
-    bool can_stream() const {
-        return options_.may_stream && !options_.strict && machine_.tier(Tier::disk) != nullptr;
-    }
-    std::size_t ring_buffers(std::size_t pinned_layers) const {
-        const auto streamed = std::ranges::count_if(items_, [&](const Item& item) {
-            return item.streamable && item.placement.layer >= pinned_layers;
-        });
-        return std::min(kDiskReadAhead, static_cast<std::size_t>(streamed));
-    }
-    /// Whether it fits at all with so many layers pinned.
-    bool feasible(std::size_t pinned_layers) const { return best(pinned_layers).has_value(); }
+    /// Whether it fits at all.
+    bool feasible(const Shape& shape) const { return best(shape).has_value(); }
     /// The best of the orders that fit.
-    std::optional<std::vector<Tier>> best(std::size_t pinned_layers) const;
+    std::optional<std::vector<Tier>> best(const Shape& shape) const;
     Plan plan() const;
 
 private:
+    /// Of the limit, what is left for a plan; 0: no limit.
+    static std::uint64_t limit(const PlanOptions& o) {
+        if (o.memory_limit_bytes == 0) return 0;
+        return o.memory_limit_bytes - std::min(o.memory_limit_bytes - 1, o.process_bytes);
+    }
+    std::uint64_t ring_bytes(const Shape& shape) const { return shape.n_buffers * buffer_bytes_; }
+    /// Buffers for reads and copies. Those for loading are gone before the scratch and the ring
+    /// come, and count as far as they are larger.
+    std::uint64_t staging_bytes(const Shape& shape) const {
+        const std::uint64_t streaming = shape.streams() ? workload_.stream_staging_bytes : 0;
+        const std::uint64_t later = scratch_bytes_ + ring_bytes(shape) + streaming;
+        return upload_bytes_ + streaming +
+               (workload_.load_staging_bytes - std::min(workload_.load_staging_bytes, later));
+    }
     /// Seconds that memory takes for one pass, by tier.
     std::array<double, kTiers> memory_seconds(const std::vector<Tier>& tiers) const;
     double seconds_in(Tier tier, std::uint64_t bytes) const;
-    void fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pinned_layers) const;
+    void fill_in(Plan& plan, const std::vector<Tier>& tiers, const Shape& shape) const;
     void bind(Plan& plan, const std::vector<Tier>& tiers) const;
-    std::size_t largest_context(std::size_t known, std::size_t pinned_layers) const;
+    std::size_t largest_context(std::size_t known, bool streaming) const;
     std::string not_fitting(const Plan& plan) const;
 
     const ModelSpec& model_;
@@ -261,8 +309,10 @@ private:
     std::vector<Item> items_;
     std::vector<std::vector<std::size_t>> orders_;
     Ledger ledger_;
-    std::uint64_t buffer_bytes_ = 0;  // of the ring: the largest matrix of a layer
-    std::uint64_t staging_bytes_ = 0;
+    std::vector<Shape> shapes_;
+    std::uint64_t buffer_bytes_ = 0;  // of the ring: the largest layer
+    std::uint64_t scratch_bytes_ = 0;
+    std::uint64_t upload_bytes_ = 0;  // of buffers for copies to a device
 };
 
 double Planner::seconds_in(Tier tier, std::uint64_t bytes) const {
@@ -286,14 +336,14 @@ std::array<double, kTiers> Planner::memory_seconds(const std::vector<Tier>& tier
     return seconds;
 }
 
-std::optional<std::vector<Tier>> Planner::best(std::size_t pinned_layers) const {
+std::optional<std::vector<Tier>> Planner::best(const Shape& shape) const {
     std::optional<std::vector<Tier>> found;
     double found_seconds = 0;
-    const std::uint64_t bytes = staging_bytes_ + ring_buffers(pinned_layers) * buffer_bytes_;
+    const std::uint64_t bytes = staging_bytes(shape) + ring_bytes(shape);
+    const std::vector<std::size_t> streamed = shape.streamed();
     for (const Tier buffer_tier : chains_.buffers) {
         for (const auto& order : orders_) {
-            auto tiers =
-                try_order(items_, order, pinned_layers, buffer_tier, bytes, chains_, ledger_);
+            auto tiers = try_order(items_, order, streamed, buffer_tier, bytes, chains_, ledger_);
             if (!tiers) continue;
             double seconds = 0;
             for (const double part : memory_seconds(*tiers)) seconds += part;
@@ -377,7 +427,7 @@ void Planner::bind(Plan& plan, const std::vector<Tier>& tiers) const {
     plan.bound.tok_s = static_cast<double>(workload_.sequences) / seconds;
 }
 
-void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pinned_layers) const {
+void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, const Shape& shape) const {
     plan.fits = true;
     Ledger ledger = ledger_;
     const auto put = [&](Placement placement, Tier tier) {
@@ -402,27 +452,28 @@ void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, std::size_t pi
         put(std::move(buffers), tiers.back());
     };
     for (std::size_t i = 0; i < items_.size(); ++i) {
-        if (tiers[i] == Tier::disk) plan.streaming.bytes += items_[i].placement.bytes;
+        if (tiers[i] == Tier::disk) plan.streaming.bytes += items_[i].file_bytes;
         put(items_[i].placement, tiers[i]);
     }
-    if (plan.streaming.bytes > 0) {
-        plan.streaming.layers = model_.n_layers - pinned_layers;
-        plan.streaming.buffers = ring_buffers(pinned_layers);
+    if (shape.streams()) {
+        plan.streaming.layers = shape.streamed();
+        plan.streaming.buffers = shape.n_buffers;
         plan.streaming.buffer_bytes = buffer_bytes_;
-        put_buffers("stream ring", What::stream_ring, plan.streaming.buffers * buffer_bytes_);
+        put_buffers("stream ring", What::stream_ring, ring_bytes(shape));
     }
-    if (staging_bytes_ > 0) put_buffers("staging", What::staging, staging_bytes_);
+    if (const std::uint64_t bytes = staging_bytes(shape); bytes > 0)
+        put_buffers("staging", What::staging, bytes);
     for (TierUse& use : plan.tiers) use.headroom_bytes = ledger.room(use.tier);
 }
 
 /// By halving; `known` fits (0: nothing does yet).
-std::size_t Planner::largest_context(std::size_t known, std::size_t pinned_layers) const {
+std::size_t Planner::largest_context(std::size_t known, bool streaming) const {
     std::size_t low = known, high = model_.max_context + 1;  // low fits, high does not
+    const Shape& shape = streaming ? shapes_.back() : shapes_.front();
     while (high - low > 1) {
         Workload other = workload_;
         other.context = low + (high - low) / 2;
-        const bool fits =
-            Planner(model_, other, machine_, options_, chains_).feasible(pinned_layers);
+        const bool fits = Planner(model_, other, machine_, options_, chains_).feasible(shape);
         (fits ? low : high) = other.context;
     }
     return low;
@@ -430,22 +481,35 @@ std::size_t Planner::largest_context(std::size_t known, std::size_t pinned_layer
 
 std::string Planner::not_fitting(const Plan& plan) const {
     const auto size = [](std::uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
-    std::string text = fmt::format("does not fit: needs {}, {} allowed", size(plan.needed_bytes),
-                                   size(plan.allowed_bytes));
+    const bool limited = options_.memory_limit_bytes > 0;
+    const std::uint64_t besides = limited ? options_.process_bytes : 0;
+    std::string text =
+        fmt::format("does not fit: needs {}, {} allowed", size(plan.needed_bytes + besides),
+                    size(plan.allowed_bytes + besides));
     std::vector<std::string> ways;
+    const Shape& least = shapes_.back();
     if (plan.max_context > 0) ways.push_back(fmt::format("--ctx {}", plan.max_context));
     if (tensor::info(workload_.kv_type).block_size == 1 && model_.head_dim % 32 == 0) {
         Workload other = workload_;
         other.kv_type = tensor::DType::q8_0;
-        if (Planner(model_, other, machine_, options_, chains_).feasible(model_.n_layers))
+        if (Planner(model_, other, machine_, options_, chains_).feasible(least))
             ways.push_back("--kv-type q8_0");
     }
-    if (options_.memory_limit_bytes > 0) {
+    if (limited) {
+        std::uint64_t bytes = besides + ring_bytes(least) + staging_bytes(least);
+        const std::vector<std::size_t> streamed = least.streamed();
+        for (const Item& item : items_) {
+            const bool stays =
+                !item.streamable || !std::ranges::binary_search(streamed, item.placement.layer);
+            bytes += stays ? item.placement.bytes : 0;
+        }
         PlanOptions other = options_;
-        const std::uint64_t mb = plan.needed_bytes / 1'000'000 + 1;
+        const std::uint64_t mb = bytes / 1'000'000 + 1;
         other.memory_limit_bytes = mb * 1'000'000;
-        if (Planner(model_, workload_, machine_, other, chains_).feasible(model_.n_layers))
-            ways.push_back(fmt::format("--memory-limit {}MB", mb));
+        if (Planner(model_, workload_, machine_, other, chains_).feasible(least)) {
+            ways.push_back(fmt::format("--memory-limit {}MB{}", mb,
+                                       least.streams() ? " (layers streamed)" : ""));
+        }
     }
     for (std::size_t i = 0; i < ways.size(); ++i)
         text += (i == 0 ? "; fits with " : " or ") + ways[i];
@@ -473,8 +537,9 @@ Plan Planner::plan() const {
         }
     }
     Ledger ledger = ledger_;
-    plan.needed_bytes += staging_bytes_;
-    plan.other_bytes += staging_bytes_;
+    const Shape whole{model_.n_layers, model_.n_layers, 0};
+    plan.needed_bytes += staging_bytes(whole);
+    plan.other_bytes += staging_bytes(whole);
     std::vector<std::vector<Tier>> chains(chains_.by_class.begin(), chains_.by_class.end());
     chains.push_back(chains_.buffers);
     for (const auto& chain : chains) {
@@ -497,24 +562,24 @@ Plan Planner::plan() const {
     std::ranges::stable_sort(plan.tiers, std::greater(),
                              [&](const TierUse& use) { return bandwidth(machine_, use.tier); });
 
-    std::size_t pinned = model_.n_layers;
-    auto tiers = best(pinned);
-    if (!tiers && can_stream()) {
-        while (!tiers && pinned-- > 0) tiers = best(pinned);
+    std::optional<std::vector<Tier>> tiers;
+    const Shape* shape = shapes_.data();
+    for (; shape != shapes_.data() + shapes_.size(); ++shape) {
+        tiers = best(*shape);
+        if (tiers) break;
     }
     if (!tiers) {
-        plan.max_context = largest_context(0, model_.n_layers);
+        plan.max_context = largest_context(0, true);
         plan.verdict = not_fitting(plan);
         return plan;
     }
-    fill_in(plan, *tiers, pinned);
+    fill_in(plan, *tiers, *shape);
     bind(plan, *tiers);
     // Where it streams, a longer context may push more layers out, down to none.
-    plan.max_context = largest_context(workload_.context, pinned == model_.n_layers ? pinned : 0);
+    plan.max_context = largest_context(workload_.context, shape->streams());
     plan.verdict = "fits";
-    if (plan.streaming.layers > 0) {
-        plan.verdict += fmt::format(" with {} {} streamed", plan.streaming.layers,
-                                    plan.streaming.layers == 1 ? "layer" : "layers");
+    if (const std::size_t n = plan.streaming.layers.size(); n > 0) {
+        plan.verdict += fmt::format(" with {} {} streamed", n, n == 1 ? "layer" : "layers");
         if (plan.bound.tok_s > 0) {
             plan.verdict += plan.bound.tok_s < 10
                                 ? fmt::format(": about {:.1f} tok/s", plan.bound.tok_s)
@@ -543,6 +608,15 @@ Result<Policy> find_policy(std::string_view text) {
         if (name(policy) == text) return policy;
     return fail(ErrorCode::invalid_argument, "no policy is called '{}'; there are auto, hma, roles",
                 text);
+}
+
+std::string_view name(StreamPolicy policy) { return policy == StreamPolicy::pin ? "pin" : "lru"; }
+
+Result<StreamPolicy> find_stream_policy(std::string_view text) {
+    for (const StreamPolicy policy : {StreamPolicy::pin, StreamPolicy::lru})
+        if (name(policy) == text) return policy;
+    return fail(ErrorCode::invalid_argument,
+                "no policy of streaming is called '{}'; there are pin, lru", text);
 }
 
 std::string_view name(What what) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -29,12 +30,30 @@ std::string_view name(Policy policy);  // "auto", "hma", "roles"
 /// Errors: invalid_argument, naming the policies.
 Result<Policy> find_policy(std::string_view name);
 
+/// Which layers stay in memory when not all can.
+///
+/// pin  as many as fit; only the others are read for each pass
+/// lru  none, and the ring gets all of the room: a pass reads the layers in a cycle, where a cache
+///      that throws out what was used least recently finds nothing. For comparison.
+enum class StreamPolicy { pin, lru };
+std::string_view name(StreamPolicy policy);  // "pin", "lru"
+/// Errors: invalid_argument, naming the policies.
+Result<StreamPolicy> find_stream_policy(std::string_view name);
+
+/// Layers read ahead of the one in use, at most: what a disk wants (design section 3).
+inline constexpr std::size_t kDiskReadAhead = 8;
+inline constexpr std::size_t kAllLayers = std::numeric_limits<std::size_t>::max();
+
 struct PlanOptions {
     Policy policy = Policy::automatic;
-    bool cpu_only = false;                 // host is the only tier
-    bool strict = false;                   // nothing overflows to host, nothing is streamed
-    bool may_stream = true;                // weights that do not fit may be read from the disk
-    std::uint64_t memory_limit_bytes = 0;  // over all tiers; 0: what the machine has
+    bool cpu_only = false;   // host is the only tier
+    bool strict = false;     // nothing overflows to host, nothing is streamed
+    bool may_stream = true;  // weights that do not fit may be read from the disk
+    StreamPolicy stream = StreamPolicy::pin;
+    std::size_t read_ahead = kDiskReadAhead;     // layers
+    std::size_t max_pinned_layers = kAllLayers;  // fewer than there are: streams in any case
+    std::uint64_t memory_limit_bytes = 0;  // of the whole process, all tiers; 0: what there is
+    std::uint64_t process_bytes = 0;       // of the limit: what the process takes besides the plan
 };
 
 enum class What { weight, kv_cache, activations, scratch, staging, stream_ring };
@@ -76,10 +95,11 @@ struct Bound {
     std::vector<BoundPart> parts;
 };
 
+/// Streamed layers are spread evenly: while a pinned one computes, the next streamed one is read.
 struct Streaming {
-    std::size_t layers = 0;   // the last ones of the model
-    std::uint64_t bytes = 0;  // read from the disk for each pass
-    std::size_t buffers = 0;  // of the ring: how far it reads ahead
+    std::vector<std::size_t> layers;  // ascending
+    std::uint64_t bytes = 0;          // read from the disk for each pass
+    std::size_t buffers = 0;          // of the ring, a layer each
     std::uint64_t buffer_bytes = 0;
 };
 

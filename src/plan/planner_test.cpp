@@ -155,7 +155,9 @@ TEST(PlannerProperties, EverythingIsPlacedOnceAndNothingOverflows) {
             RC_ASSERT(plan.max_context < c.workload.context);
             return;
         }
-        ++seen[plan.streaming.layers > 0 ? "streamed" : plan.overflow_bytes > 0 ? "over" : "fits"];
+        ++seen[!plan.streaming.layers.empty() ? "streamed"
+               : plan.overflow_bytes > 0      ? "over"
+                                              : "fits"];
 
         // Every tensor once, and a cache for each layer.
         std::multiset<std::string> names;
@@ -192,20 +194,25 @@ TEST(PlannerProperties, EverythingIsPlacedOnceAndNothingOverflows) {
         }
         RC_ASSERT(plan.max_context >= c.workload.context);
 
-        // Only matrices of the last layers are streamed, through a ring that holds any of them.
+        // Only matrices of streamed layers are, all of them, through buffers that hold any layer.
+        std::map<std::size_t, std::uint64_t> streamed;
         for (const Placement& p : plan.placements) {
-            if (p.tier != Tier::disk) continue;
-            RC_ASSERT((p.what == What::weight && p.role != Role::norm));
-            RC_ASSERT(p.layer + plan.streaming.layers >= c.model.n_layers);
-            RC_ASSERT(p.bytes <= plan.streaming.buffer_bytes);
+            const bool matrix =
+                p.what == What::weight && p.role != Role::norm && p.layer != kNoLayer;
+            const bool wanted = matrix && std::ranges::count(plan.streaming.layers, p.layer) == 1;
+            RC_ASSERT((p.tier == Tier::disk) == wanted);
+            if (wanted) streamed[p.layer] += p.bytes;
         }
-        RC_ASSERT((plan.streaming.layers > 0) == (used(plan, Tier::disk) > 0));
+        RC_ASSERT(streamed.size() == plan.streaming.layers.size());
+        for (const auto& [layer, bytes] : streamed) RC_ASSERT(bytes <= plan.streaming.buffer_bytes);
+        RC_ASSERT(plan.streaming.buffers <= plan.streaming.layers.size());
+        RC_ASSERT((!plan.streaming.layers.empty()) == (used(plan, Tier::disk) > 0));
         RC_ASSERT(used(plan, Tier::disk) == plan.streaming.bytes);
-        RC_ASSERT((plan.streaming.layers == 0 || placement(plan, "stream ring").bytes > 0));
+        RC_ASSERT((plan.streaming.layers.empty() || placement(plan, "stream ring").bytes > 0));
 
         // Strict never spills: not to the CPU's memory, where a GPU runs the model, not to disk.
         if (c.options.strict) {
-            RC_ASSERT(plan.streaming.layers == 0u);
+            RC_ASSERT(plan.streaming.layers.empty());
             RC_ASSERT(plan.overflow_bytes == 0u);
             RC_ASSERT((c.options.cpu_only || used(plan, Tier::host) == 0u));
         }
@@ -242,10 +249,10 @@ TEST(PlannerProperties, ABiggerMachineNeverGetsAWorsePlan) {
         RC_LOG(describe(c.machine, c.options, small) + describe(bigger, options, large));
         ++compared;
         RC_ASSERT(large.fits);
-        RC_ASSERT(large.streaming.layers <= small.streaming.layers);
+        RC_ASSERT(large.streaming.layers.size() <= small.streaming.layers.size());
         // The forms of placement that a policy prescribes may be slow ones; `auto` looks for speed.
         if (c.options.policy == Policy::automatic &&
-            large.streaming.layers == small.streaming.layers)
+            large.streaming.layers.size() == small.streaming.layers.size())
             RC_ASSERT(large.bound.tok_s >= small.bound.tok_s * (1 - 1e-9));
     }));
     EXPECT_GT(compared, 10);
@@ -352,6 +359,15 @@ TEST(Planner, WhatDoesNotFitSaysWhatWould) {
     workload.context = 8192;
     EXPECT_TRUE(plan_of(model, machine, options, workload).fits);
 
+    // What the process takes besides is part of the limit, and of the limit that would do.
+    options.memory_limit_bytes = needed;
+    options.process_bytes = 50'000'000;
+    const Plan besides = plan_of(model, machine, options, workload);
+    ASSERT_FALSE(besides.fits);
+    EXPECT_THAT(besides.verdict, HasSubstr(fmt::format("--memory-limit {}MB",
+                                                       (needed + 50'000'000) / 1'000'000 + 1)));
+    options.process_bytes = 0;
+
     options.memory_limit_bytes = 1'000'000;
     EXPECT_THAT(plan_of(model, cpu_only_profile(1'000'000, 1'000'000), options, workload).verdict,
                 HasSubstr("the weights alone are"));
@@ -367,24 +383,66 @@ TEST(Planner, LayersThatDoNotFitAreStreamedAndTheDiskBounds) {
     options.memory_limit_bytes = whole.needed_bytes * 2 / 3;
     const Plan plan = plan_of(model, machine, options);
     ASSERT_TRUE(plan.fits) << plan.verdict;
-    EXPECT_GT(plan.streaming.layers, 0u);
-    EXPECT_LT(plan.streaming.layers, 12u);
-    EXPECT_EQ(plan.streaming.buffers, 8u);
-    EXPECT_EQ(plan.streaming.buffer_bytes, 4096u * 1024 / 32 * 34);
+    const std::size_t n = plan.streaming.layers.size();
+    EXPECT_GT(n, 0u);
+    EXPECT_LT(n, 12u);
+    EXPECT_EQ(plan.streaming.buffers, 2u);
+    const std::uint64_t layer = plan.streaming.bytes / n;
+    EXPECT_EQ(plan.streaming.buffer_bytes, layer);
     EXPECT_EQ(plan.bound.limited_by, "disk bandwidth");
     EXPECT_NEAR(plan.bound.tok_s, 2e9 / static_cast<double>(plan.streaming.bytes), 1e-6);
-    EXPECT_THAT(plan.verdict,
-                StartsWith(fmt::format("fits with {} layers streamed", plan.streaming.layers)));
+    EXPECT_THAT(plan.verdict, StartsWith(fmt::format("fits with {} layers streamed", n)));
 
-    // One layer fewer in memory would not be needed: one more does not fit.
-    const std::uint64_t layer = plan.streaming.bytes / plan.streaming.layers;
+    // No layer is streamed that could stay: one more does not fit.
     EXPECT_GT(plan.tiers[0].used_bytes + layer, options.memory_limit_bytes);
+    options.process_bytes = layer;
+    EXPECT_EQ(plan_of(model, machine, options).streaming.layers.size(), n + 1);
+    options.process_bytes = 0;
 
     options.may_stream = false;
     EXPECT_FALSE(plan_of(model, machine, options).fits);
     options.may_stream = true;
     options.strict = true;
     EXPECT_FALSE(plan_of(model, machine, options).fits);
+}
+
+TEST(Planner, TheStreamLeavesPinnedLayersBetweenAndLruKeepsNone) {
+    const ModelSpec model = make_model(12, 1024, 4096, 10'000, DType::q8_0);
+    HardwareProfile machine = cpu_only_profile(kGiB, kGiB);
+    machine.tiers.push_back({Tier::disk, "", kGiB, 2, false});
+    PlanOptions options;
+    options.max_pinned_layers = 6;
+    const Plan half = plan_of(model, machine, options);
+    EXPECT_EQ(half.streaming.layers, (std::vector<std::size_t>{0, 2, 4, 6, 8, 10}));
+    EXPECT_EQ(half.streaming.buffers, 2u);
+
+    // Buffers are what an LRU cache would have: as many as there is room for, and no layer stays.
+    const std::uint64_t layer = half.streaming.buffer_bytes;
+    options = {};
+    options.stream = StreamPolicy::lru;
+    EXPECT_TRUE(plan_of(model, machine, options).streaming.layers.empty());
+    options.memory_limit_bytes = plan_of(model, machine).needed_bytes - 5 * layer;
+    const Plan lru = plan_of(model, machine, options);
+    EXPECT_EQ(lru.streaming.layers.size(), 12u);
+    EXPECT_EQ(lru.streaming.buffers, 7u);
+    options.read_ahead = 3;
+    EXPECT_EQ(plan_of(model, machine, options).streaming.buffers, 4u);
+    for (const StreamPolicy policy : {StreamPolicy::pin, StreamPolicy::lru})
+        EXPECT_EQ(*find_stream_policy(name(policy)), policy);
+    EXPECT_EQ(find_stream_policy("fifo").error().code, ErrorCode::invalid_argument);
+}
+
+TEST(Planner, BuffersForLoadingCountAsFarAsNothingTakesTheirPlaceLater) {
+    const ModelSpec model = make_model(12, 512, 1024, 10'000, DType::q4_0);
+    const HardwareProfile machine = cpu_only_profile(kGiB, kGiB);
+    Workload workload;
+    const std::uint64_t bare = plan_of(model, machine, {}, workload).needed_bytes;
+    workload.load_staging_bytes = 5000;
+    EXPECT_EQ(plan_of(model, machine, {}, workload).needed_bytes, bare + 5000);
+    workload.scratch_bytes = [](const Workload&) { return 3000; };
+    EXPECT_EQ(plan_of(model, machine, {}, workload).needed_bytes, bare + 5000);
+    workload.scratch_bytes = [](const Workload&) { return 7000; };
+    EXPECT_EQ(plan_of(model, machine, {}, workload).needed_bytes, bare + 7000);
 }
 
 TEST(Planner, TheBoundIsBytesOverBandwidth) {

@@ -32,6 +32,8 @@ struct TensorSpec {
     std::size_t rows = 0;
     std::size_t cols = 0;
     std::uint64_t bytes = 0;  // as the device keeps it
+
+    std::uint64_t file_bytes() const { return std::uint64_t{rows} * tensor::row_bytes(type, cols); }
 };
 
 /// A tensor as it lies in its file; its name has a role. Of `embedding` and `head`, a tied model
@@ -67,6 +69,8 @@ struct Workload {
     tensor::DType kv_type = tensor::DType::f16;
     /// What the device takes beside the activations; empty: nothing.
     std::function<std::uint64_t(const Workload&)> scratch_bytes;
+    std::uint64_t load_staging_bytes = 0;    // of buffers for reads, until all is loaded
+    std::uint64_t stream_staging_bytes = 0;  // of buffers for reads, while layers are streamed
 };
 
 /// Keys and values of all sequences, of one layer, in bytes.

@@ -71,14 +71,6 @@ Status CpuDevice::wait(device::Ticket ticket) {
     return {};
 }
 
-void CpuDevice::run_erased(Function function, void* context) {
-    Item item;
-    item.function = function;
-    item.context = context;
-    // The CPU device is never lost, so waiting cannot fail.
-    static_cast<void>(wait({this, push(item)}));
-}
-
 std::uint64_t CpuDevice::push(const Item& item) {
     const std::scoped_lock lock(submit_mutex_);
     const std::uint64_t index = submitted_.load(std::memory_order_relaxed);
@@ -103,13 +95,9 @@ void CpuDevice::lead() {
         for (std::size_t i = 0; i < item.n_after; ++i) {
             static_cast<void>(item.after[i].device->wait(item.after[i]));
         }
-        if (item.program != nullptr) {
-            auto& program = static_cast<CpuProgram&>(*item.program);
-            program.begin(item.batch);
-            pool_.run([&](Team& team) { program.run(team, item.batch, step_seconds_); });
-        } else {
-            pool_.run([&](Team& team) { item.function(item.context, team); });
-        }
+        auto& program = static_cast<CpuProgram&>(*item.program);
+        program.begin(item.batch);
+        pool_.run([&](Team& team) { program.run(team, item.batch, step_seconds_); });
         completed_.store(done + 1, std::memory_order_release);
         completed_.notify_all();
     }

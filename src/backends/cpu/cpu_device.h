@@ -28,8 +28,9 @@ public:
     const device::DeviceInfo& info() const override { return info_; }
     memory::TierAllocator* allocator(memory::Tier tier) override;
     bool supports(const device::Step& step) const override;
-    Result<memory::Allocation> load(std::span<device::TensorRef* const> matrices,
-                                    device::LoadObserver& observer) override;
+    device::Placement place(const device::TensorRef& matrix) const override;
+    void pack(const device::TensorRef& to, std::size_t first, std::size_t last,
+              const std::byte* rows) const override;
     Result<std::unique_ptr<device::Program>> prepare(std::span<const device::Step> steps,
                                                      std::size_t max_rows) override;
     Result<device::Ticket> submit(device::Program& program, const device::Batch& batch,
@@ -38,27 +39,15 @@ public:
     device::StepSeconds step_seconds() const override { return step_seconds_; }
 
 private:
-    using Function = void (*)(void*, Team&);
     struct Item {
-        device::Program* program = nullptr;  // or a function
+        device::Program* program = nullptr;
         device::Batch batch;
-        Function function = nullptr;
-        void* context = nullptr;
         std::array<device::Ticket, 4> after{};
         std::size_t n_after = 0;
     };
     static constexpr std::size_t kQueueSize = 64;
 
     CpuDevice(kernels::Isa isa, std::size_t n_threads, std::size_t host_budget_bytes);
-    /// Runs `job(team)` on the device's threads behind what is queued, and waits: for work that is
-    /// no program.
-    template <typename Job>
-    void run(Job&& job) {
-        run_erased([](void* context,
-                      Team& team) { (*static_cast<std::remove_reference_t<Job>*>(context))(team); },
-                   const_cast<void*>(static_cast<const void*>(&job)));
-    }
-    void run_erased(Function function, void* context);
     std::uint64_t push(const Item& item);
     void lead();
 

@@ -77,6 +77,8 @@ struct Supports {
                is_gain(s.next_gain, cols) && has_cols(s.out, cols);
     }
     bool operator()(const device::Head& s) const { return projects(s.weights, s.x, s.logits); }
+    bool operator()(const device::AwaitWeights& s) const { return s.gate != nullptr; }
+    bool operator()(const device::ReleaseWeights& s) const { return s.gate != nullptr; }
 };
 
 /// What the scratch memory must hold, over all steps.
@@ -187,13 +189,13 @@ std::size_t lay_out(const ScratchShape& shape, std::byte* base, Scratch& s,
     s.partial_stride = shape.head_dim + 16;  // keeps rows aligned; two of the 16 are used
     for (std::size_t wide = 0; wide < 2; ++wide) {
         const std::size_t cols = shape.quantized_cols[wide];
-        s.quantized[wide] = {0,
-                             cols,
-                             memory.take<std::int8_t>(shape.max_rows * cols),
-                             memory.take<float>(shape.max_rows * cols / kernels::kGroup),
-                             memory.take<std::int32_t>(shape.max_rows * cols /
-                                                       (kernels::kGroup / 2)),
-                             wide == 0 ? kernels::kGroup : kernels::kWideScaleColumns};
+        s.quantized[wide] = {
+            0,
+            cols,
+            memory.take<std::int8_t>(shape.max_rows * cols),
+            memory.take<float>(shape.max_rows * cols / kernels::kGroup),
+            memory.take<std::int32_t>(shape.max_rows * cols / (kernels::kGroup / 2)),
+            wide == 0 ? kernels::kGroup : kernels::kWideScaleColumns};
     }
     s.gathered = memory.take<float>(shape.max_rows * shape.gathered_cols);
     for (std::size_t i = 0; i < shape.n_threads; ++i) {

@@ -100,6 +100,8 @@ private:
     void run_step(const device::GatedFfn& step, Context& context);
     void run_step(const device::AddNorm& step, Context& context);
     void run_step(const device::Head& step, Context& context);
+    void run_step(const device::AwaitWeights& step, Context& context);
+    void run_step(const device::ReleaseWeights& step, Context& context);
 
     void attend_rows(const device::Attention& step, Context& context);
     void attend_spans(const device::Attention& step, Context& context);

@@ -192,6 +192,16 @@ void CpuProgram::run_step(const device::Head& step, Context& context) {
                });
 }
 
+// The barriers before and after these two make every thread wait for the gate, and the gate for
+// every thread.
+void CpuProgram::run_step(const device::AwaitWeights& step, Context& context) {
+    if (context.team.index() == 0) step.gate->acquire(step.unit);
+}
+
+void CpuProgram::run_step(const device::ReleaseWeights& step, Context& context) {
+    if (context.team.index() == 0) step.gate->release(step.unit);
+}
+
 void CpuProgram::run_step(const device::QkvToCache& step, Context& context) {
     const RopeTable& table = rope_table(step);
     const std::size_t e = step.head_dim, half = e / 2;

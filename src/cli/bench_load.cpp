@@ -1,0 +1,183 @@
+#include "cli/bench_load.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/progress.h"
+#include "base/read_queue.h"
+#include "cli/bench_report.h"
+#include "cli/machine.h"
+#include "cli/terminal.h"
+
+namespace unicorn::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kRawDepth = 32;
+constexpr std::size_t kRawBytes = std::size_t{1} << 20;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+struct Free {
+    void operator()(std::byte* p) const { std::free(p); }
+};
+
+/// Seconds to read all files with O_DIRECT, kRawDepth reads of 1 MiB at a time, to the end of each.
+Result<double> read_raw(const formats::Gguf& file) {
+    auto direct = DirectFiles::open(file.files());
+    if (!direct) return forward(direct);
+    auto queue = open_uring_queue(*direct, kRawDepth);
+    if (!queue) queue = open_thread_queue(*direct, kRawDepth);
+    if (!queue) return forward(queue);
+    const std::unique_ptr<std::byte, Free> buffers(static_cast<std::byte*>(
+        std::aligned_alloc(kReadAlignment, kRawDepth * read_room(kRawBytes))));
+    const auto start = std::chrono::steady_clock::now();
+    for (std::size_t f = 0; f < file.files().size(); ++f) {
+        const std::size_t size = file.files()[f].bytes().size();
+        std::vector<std::size_t> free;
+        for (std::size_t id = 0; id < kRawDepth; ++id) free.push_back(id);
+        for (std::size_t at = 0; at < size || (*queue)->in_flight() > 0;) {
+            if (at < size && !free.empty()) {
+                const std::size_t bytes = std::min(kRawBytes, size - at);
+                std::byte* const to = buffers.get() + free.back() * read_room(kRawBytes);
+                if (auto s = (*queue)->start({f, at, bytes, to, free.back()}); !s)
+                    return forward(s);
+                free.pop_back();
+                at += bytes;
+                continue;
+            }
+            auto done = (*queue)->finish();
+            if (!done) return forward(done);
+            free.push_back(done->id);
+        }
+        if (InterruptScope::requested()) return fail(ErrorCode::cancelled, "cancelled");
+    }
+    return seconds_since(start);
+}
+
+/// The most of the files' bytes that stayed in the page cache when they were dropped.
+double drop_all(const formats::Gguf& file) {
+    double share = 0;
+    for (const MappedFile& part : file.files()) share = std::max(share, drop_from_page_cache(part));
+    return share;
+}
+
+Status read_into_cache(const formats::Gguf& file) {
+    std::vector<std::byte> buffer(kRawBytes);
+    for (const MappedFile& part : file.files()) {
+        for (std::size_t at = 0; at < part.bytes().size(); at += buffer.size()) {
+            const auto to =
+                std::span(buffer).first(std::min(buffer.size(), part.bytes().size() - at));
+            if (auto s = read_through_cache(part, at, to); !s) return s;
+        }
+    }
+    return {};
+}
+
+/// One opening of the engine: how long until it could compute, and what the loader says.
+struct Opening {
+    std::vector<double> ready_s, load_s;
+    engine::LoadReport last;
+};
+
+Status open_once(const std::string& path, const engine::EngineOptions& options, Opening& opening) {
+    const auto start = std::chrono::steady_clock::now();
+    auto engine = engine::Engine::open(path, options, InterruptScope::requested);
+    if (!engine) return forward(engine);
+    opening.ready_s.push_back(seconds_since(start));
+    opening.last = (*engine)->load_report();
+    opening.load_s.push_back(opening.last.seconds);
+    return {};
+}
+
+}  // namespace
+
+Result<std::string> bench_load(const std::string& path, const engine::EngineOptions& options,
+                               std::size_t repetitions, bool json) {
+    const InterruptScope interrupt;
+    auto file = formats::Gguf::open(path);
+    if (!file) return forward(file);
+    const auto model_bytes = static_cast<double>(file->tensor_bytes());
+    double file_bytes = 0;
+    for (const MappedFile& part : file->files())
+        file_bytes += static_cast<double>(part.bytes().size());
+    Opening cold, warm;
+    std::vector<double> raw_s;
+    double still_cached = 0;
+    Progress progress("bench", 3 * repetitions, ProgressUnit::items);
+    for (std::size_t i = 0; i < repetitions; ++i) {
+        // Raw reads and cold loads next to each other: disks of virtual machines change their mind.
+        still_cached = std::max(still_cached, drop_all(*file));
+        auto raw = read_raw(*file);
+        if (!raw) return forward(raw);
+        raw_s.push_back(*raw);
+        progress.update(3 * i + 1);
+        still_cached = std::max(still_cached, drop_all(*file));
+        if (auto s = open_once(path, options, cold); !s) return forward(s);
+        progress.update(3 * i + 2);
+        if (auto s = read_into_cache(*file); !s) return forward(s);
+        if (auto s = open_once(path, options, warm); !s) return forward(s);
+        progress.update(3 * i + 3);
+    }
+    const double raw_gb_s = file_bytes / median(raw_s) / 1e9;
+    const double cold_gb_s = model_bytes / median(cold.load_s) / 1e9;
+    const double warm_gb_s = model_bytes / median(warm.load_s) / 1e9;
+    const engine::ReadStats& packed = warm.last.reads;
+    const double pack_gb_s =
+        packed.pack_cpu_s > 0 ? static_cast<double>(packed.packed_bytes) / packed.pack_cpu_s / 1e9
+                              : 0;
+    const double peak = static_cast<double>(cold.last.peak_bytes) / model_bytes;
+    const char* way = cold.last.mapped_bytes > 0 && cold.last.reads.packed_bytes == 0 ? "mapped"
+                      : cold.last.reads.direct_bytes == 0                             ? "page cache"
+                      : cold.last.reads.uring ? "io_uring, O_DIRECT"
+                                              : "threads, O_DIRECT";
+    if (json) {
+        Json out;
+        out["model"] = model_info(*file).name;
+        out["tensor_bytes"] = file->tensor_bytes();
+        out["raw_gb_s"] = raw_gb_s;
+        out["cold"] = {{"seconds", median(cold.load_s)},
+                       {"gb_s", cold_gb_s},
+                       {"of_raw", cold_gb_s / raw_gb_s},
+                       {"ready_seconds", median(cold.ready_s)},
+                       {"way", way},
+                       {"still_cached", still_cached}};
+        out["warm"] = {{"seconds", median(warm.load_s)},
+                       {"gb_s", warm_gb_s},
+                       {"ready_seconds", median(warm.ready_s)}};
+        out["mapped_bytes"] = cold.last.mapped_bytes;
+        out["repack_gb_s_per_core"] = pack_gb_s;
+        out["peak_bytes"] = cold.last.peak_bytes;
+        out["peak_of_model"] = peak;
+        return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+    }
+    std::string text = fmt::format(
+        "{}, tensors {}; median of {}\n"
+        "raw reads    {:.2f} GB/s (O_DIRECT, {} at a time)\n"
+        "cold load    {:.2f} s, {:.2f} GB/s, {:.0f} % of raw, by {}; ready to compute after {:.2f} "
+        "s\n"
+        "warm load    {:.3f} s, {:.2f} GB/s; ready to compute after {:.3f} s\n",
+        model_info(*file).name, human_bytes(model_bytes), repetitions, raw_gb_s, kRawDepth,
+        median(cold.load_s), cold_gb_s, 100 * cold_gb_s / raw_gb_s, way, median(cold.ready_s),
+        median(warm.load_s), warm_gb_s, median(warm.ready_s));
+    if (pack_gb_s > 0) text += fmt::format("repacking    {:.2f} GB/s a core\n", pack_gb_s);
+    if (cold.last.mapped_bytes > 0)
+        text += fmt::format("mapped       {} are used as they lie in the file\n",
+                            human_bytes(static_cast<double>(cold.last.mapped_bytes)));
+    text += fmt::format("peak memory  {} for weights and buffers, {:.3f} of the tensors\n",
+                        human_bytes(static_cast<double>(cold.last.peak_bytes)), peak);
+    if (still_cached > 0.01)
+        text += fmt::format(
+            "the page cache would not let go of {:.0f} % of the file: cold is not cold here\n",
+            100 * still_cached);
+    return text;
+}
+
+}  // namespace unicorn::cli
