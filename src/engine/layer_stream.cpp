@@ -1,5 +1,7 @@
 #include "engine/layer_stream.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <numeric>
 #include <system_error>
@@ -85,6 +87,8 @@ Result<std::unique_ptr<LayerStream>> LayerStream::create(
     auto ring = allocator.allocate(n_buffers * buffer_bytes, kAlignment);
     if (!ring) return forward(ring);
     s.ring_ = std::move(*ring);
+    // Its pages once, all in one call: taken one by one they cost more than packing.
+    madvise(s.ring_.host(), s.ring_.bytes(), MADV_POPULATE_WRITE);
     std::size_t piece_bytes = 0;
     for (std::size_t i = 0; i < layers.size(); ++i) {
         Layer& layer = s.layers_.emplace_back();
@@ -126,6 +130,7 @@ Result<std::unique_ptr<LayerStream>> LayerStream::create(
         auto reader = open(way);
         if (!reader && options.way == LoadWay::automatic) reader = open(LoadWay::threads);
         if (!reader) return forward(reader);
+        reader->target_is_used();
         s.readers_.push_back(std::move(*reader));
     }
     if (s.single_threaded_) {

@@ -90,6 +90,8 @@ public:
     Status finish(PieceFeed& feed);
     /// Whether no read is on its way and the last start() found nothing to do.
     bool idle() const { return idle_; }
+    /// Where pieces go has been written before, so its pages are there.
+    void target_is_used() { fresh_target_ = false; }
     const ReadStats& stats() const { return stats_; }
 
 private:
@@ -107,6 +109,7 @@ private:
     std::vector<PieceFeed::Job> jobs_;  // by buffer
     std::unique_ptr<ReadQueue> queue_;  // nullptr when everything comes from the page cache
     bool idle_ = true;
+    bool fresh_target_ = true;
     ReadStats stats_;
 };
 

@@ -42,7 +42,7 @@ TEST(GgufTest, ReadsBackEveryKindOfValue) {
     auto gguf = Gguf::open(folder.file("a.gguf"));
     ASSERT_TRUE(gguf) << gguf.error().message;
     EXPECT_EQ(gguf->version(), 3U);
-    EXPECT_EQ(gguf->metadata().size(), 9U);
+    EXPECT_EQ(gguf->metadata().size(), 10U);
     EXPECT_EQ(gguf->get_uint("u32").value(), 7U);
     EXPECT_EQ(gguf->get_uint("u64").value(), 1ull << 40);
     EXPECT_EQ(gguf->get_float("f32").value(), 0.5);

@@ -69,7 +69,7 @@ TEST_F(TensorSumsTest, ADamagedTensorIsNamed) {
         const auto status = verify_tensors(open(), n_threads);
         ASSERT_FALSE(status);
         EXPECT_EQ(status.error().code, ErrorCode::invalid_file);
-        EXPECT_EQ(status.error().message.find(path_ + ": tensor b is damaged"), 0U)
+        EXPECT_EQ(status.error().message.find(path_ + ": tensor 'b' is damaged"), 0U)
             << status.error().message;
     }
 }

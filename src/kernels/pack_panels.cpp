@@ -23,15 +23,52 @@ using Steps = Byte[8][64];                    // the same, as the vectors want t
 
 // ---- reading the file's blocks (layouts: ggml-common.h) ----
 
+// Codes are taken apart and put together eight at a time, as bytes of a 64-bit word: a shift moves
+// bits across bytes, and the mask that follows takes only those that belong there.
+using Word = std::uint64_t;
+constexpr std::size_t kWord = sizeof(Word);
+
+constexpr Word each_byte(unsigned byte) { return Word{0x0101010101010101} * byte; }
+
+[[gnu::always_inline]] inline Word load_word(const Byte* p) {
+    Word word = 0;
+    std::memcpy(&word, p, kWord);
+    return word;
+}
+
+[[gnu::always_inline]] inline void store_word(Byte* p, Word word) { std::memcpy(p, &word, kWord); }
+
+/// out[j] = (in[j] >> shift) & mask, for n bytes; the mask has at most 8 - shift bits.
+[[gnu::always_inline]] inline void take_bits(const Byte* in, std::size_t shift, unsigned mask,
+                                             Byte* out, std::size_t n) {
+    for (std::size_t j = 0; j < n; j += kWord)
+        store_word(out + j, (load_word(in + j) >> shift) & each_byte(mask));
+}
+
+/// out[j] |= ((in[j] >> shift) & mask) << to, for 32 bytes.
+[[gnu::always_inline]] inline void add_bits(const Byte* in, std::size_t shift, unsigned mask,
+                                            std::size_t to, Byte* out) {
+    for (std::size_t j = 0; j < kGroup; j += kWord) {
+        const Word bits = ((load_word(in + j) >> shift) & each_byte(mask)) << to;
+        store_word(out + j, load_word(out + j) | bits);
+    }
+}
+
 /// Low nibbles are the first 16 codes, high nibbles the last 16.
 [[gnu::always_inline]] inline void read_nibbles(const Byte* q, Byte* code) {
-    for (int j = 0; j < 16; ++j) code[j] = q[j] & 0x0F;
-    for (int j = 0; j < 16; ++j) code[j + 16] = static_cast<Byte>(q[j] >> 4);
+    take_bits(q, 0, 0x0F, code, 16);
+    take_bits(q, 4, 0x0F, code + 16, 16);
 }
 
 /// Bit j of `bits` becomes bit 4 of code j.
 [[gnu::always_inline]] inline void add_fifth_bits(const Byte* bits, Byte* code) {
-    for (int j = 0; j < 32; ++j) code[j] |= static_cast<Byte>(((bits[j / 8] >> (j % 8)) & 1) << 4);
+    for (std::size_t k = 0; k < kGroup / kWord; ++k) {
+        // Byte j of the product keeps bit j of the 8; adding 0x7F carries any into bit 7.
+        const Word own = each_byte(bits[k]) & Word{0x8040201008040201};
+        const Word top = ((own & each_byte(0x7F)) + each_byte(0x7F)) | own;
+        const Word fifth = (top >> 3) & each_byte(0x10);
+        store_word(code + kWord * k, load_word(code + kWord * k) | fifth);
+    }
 }
 
 /// Scale and minimum `g` of q4_k and q5_k, packed in 6 bits.
@@ -77,7 +114,6 @@ constexpr std::size_t block_bytes(DType type) {
                                               Byte* code) {
     const Byte* b = block_of(type, row, g);
     const std::size_t i = g % 8;  // in the super-block
-    const Byte* half = nullptr;
     switch (type) {
         case DType::q4_0:
         case DType::iq4_nl: return read_nibbles(b + 2, code);
@@ -87,39 +123,17 @@ constexpr std::size_t block_bytes(DType type) {
         case DType::q8_0:
             for (int j = 0; j < 32; ++j) code[j] = static_cast<Byte>(b[2 + j] ^ 0x80);
             return;
-        case DType::q2_k:
-            half = b + 16 + 32 * (i / 4);
-            for (int j = 0; j < 32; ++j)
-                code[j] = static_cast<Byte>((half[j] >> (2 * (i % 4))) & 3);
-            return;
+        case DType::q2_k: return take_bits(b + 16 + 32 * (i / 4), 2 * (i % 4), 3, code, kGroup);
         case DType::q3_k:
-            half = b + 32 + 32 * (i / 4);
-            for (int j = 0; j < 32; ++j) {
-                code[j] =
-                    static_cast<Byte>(((half[j] >> (2 * (i % 4))) & 3) | (((b[j] >> i) & 1) << 2));
-            }
-            return;
-        case DType::q4_k:
-            half = b + 16 + 32 * (i / 2);
-            for (int j = 0; j < 32; ++j)
-                code[j] = static_cast<Byte>((half[j] >> (4 * (i % 2))) & 0x0F);
-            return;
+            take_bits(b + 32 + 32 * (i / 4), 2 * (i % 4), 3, code, kGroup);
+            return add_bits(b, i, 1, 2, code);
+        case DType::q4_k: return take_bits(b + 16 + 32 * (i / 2), 4 * (i % 2), 0x0F, code, kGroup);
         case DType::q5_k:
-            half = b + 48 + 32 * (i / 2);
-            for (int j = 0; j < 32; ++j) {
-                code[j] = static_cast<Byte>(((half[j] >> (4 * (i % 2))) & 0x0F) |
-                                            (((b[16 + j] >> i) & 1) << 4));
-            }
-            return;
+            take_bits(b + 48 + 32 * (i / 2), 4 * (i % 2), 0x0F, code, kGroup);
+            return add_bits(b + 16, i, 1, 4, code);
         case DType::q6_k:
-            half = b + 64 * (i / 4) + 32 * (i % 2);
-            for (int j = 0; j < 32; ++j) {
-                const int high =
-                    b[128 + 32 * (i / 4) + static_cast<std::size_t>(j)] >> (2 * (i % 4));
-                code[j] =
-                    static_cast<Byte>(((half[j] >> (4 * (i % 4 / 2))) & 0x0F) | ((high & 3) << 4));
-            }
-            return;
+            take_bits(b + 64 * (i / 4) + 32 * (i % 2), 4 * (i % 4 / 2), 0x0F, code, kGroup);
+            return add_bits(b + 128 + 32 * (i / 4), 2 * (i % 4), 3, 4, code);
         case DType::iq4_xs: return read_nibbles(b + 8 + 16 * i, code);
         case DType::f32:
         case DType::f16:
@@ -154,15 +168,25 @@ constexpr std::size_t block_bytes(DType type) {
             for (std::size_t g = 0; g < 8; ++g)
                 std::memcpy(header + 64 + 32 * g + lane, b + 2 * g, 2);
             return;
-        case DType::q3_k:
+        case DType::q3_k: {
             std::memcpy(header + lane, b + 108, 2);
-            for (std::size_t h = 0; h < 16; ++h) {
-                const int low = h < 8 ? b[96 + h] & 0x0F : b[88 + h] >> 4;
-                const int high = (b[104 + h % 4] >> (2 * (h / 4))) & 3;
-                header[32 + 32 * (h / 2) + lane + h % 2] =
-                    static_cast<Byte>((low | (high << 4)) - 32);
+            // 16 scales of 6 bits: the low 4 in 8 bytes, the high 2 in 4; stored less 32.
+            std::uint32_t high = 0;
+            std::memcpy(&high, b + 104, sizeof high);
+            for (std::size_t k = 0; k < 2; ++k) {
+                const Word low = (load_word(b + 96) >> (4 * k)) & each_byte(0x0F);
+                const Word pairs = ((high >> (4 * k)) & 0x03030303u) |
+                                   Word{(high >> (4 * k + 2)) & 0x03030303u} << 32;
+                const Word scale = low | pairs << 4;
+                const Word less_32 =
+                    (scale & each_byte(0x1F)) | ((~scale >> 5) & each_byte(1)) * 0xE0;
+                Byte bytes[kWord];
+                store_word(bytes, less_32);
+                for (std::size_t h = 0; h < kWord; h += 2)
+                    std::memcpy(header + 32 + 32 * ((kWord * k + h) / 2) + lane, bytes + h, 2);
             }
             return;
+        }
         case DType::q4_k:
         case DType::q5_k:
             std::memcpy(header + lane, b, 2);
@@ -201,31 +225,34 @@ constexpr std::size_t block_bytes(DType type) {
 }
 
 [[gnu::always_inline]] inline void write_low4(const Steps& steps, Byte* out) {
-    for (int v = 0; v < 4; ++v) {
-        for (int i = 0; i < 64; ++i) {
-            out[64 * v + i] =
-                static_cast<Byte>((steps[2 * v][i] & 0x0F) | (steps[2 * v + 1][i] << 4));
+    for (std::size_t v = 0; v < 4; ++v) {
+        for (std::size_t i = 0; i < 64; i += kWord) {
+            const Word low = load_word(&steps[2 * v][i]) & each_byte(0x0F);
+            const Word high = load_word(&steps[2 * v + 1][i]) & each_byte(0x0F);
+            store_word(out + 64 * v + i, low | high << 4);
         }
     }
 }
 
 /// Bits `shift` and `shift + 1` of the codes.
-[[gnu::always_inline]] inline void write_pairs(const Steps& steps, int shift, Byte* out) {
-    for (int v = 0; v < 2; ++v) {
-        for (int i = 0; i < 64; ++i) {
-            int byte = 0;
-            for (int s = 0; s < 4; ++s) byte |= ((steps[4 * v + s][i] >> shift) & 3) << (2 * s);
-            out[64 * v + i] = static_cast<Byte>(byte);
+[[gnu::always_inline]] inline void write_pairs(const Steps& steps, std::size_t shift, Byte* out) {
+    for (std::size_t v = 0; v < 2; ++v) {
+        for (std::size_t i = 0; i < 64; i += kWord) {
+            Word word = 0;
+            for (std::size_t s = 0; s < 4; ++s)
+                word |= ((load_word(&steps[4 * v + s][i]) >> shift) & each_byte(3)) << (2 * s);
+            store_word(out + 64 * v + i, word);
         }
     }
 }
 
 /// Bit `shift` of the codes.
-[[gnu::always_inline]] inline void write_bits(const Steps& steps, int shift, Byte* out) {
-    for (int i = 0; i < 64; ++i) {
-        int byte = 0;
-        for (int s = 0; s < 8; ++s) byte |= ((steps[s][i] >> shift) & 1) << s;
-        out[i] = static_cast<Byte>(byte);
+[[gnu::always_inline]] inline void write_bits(const Steps& steps, std::size_t shift, Byte* out) {
+    for (std::size_t i = 0; i < 64; i += kWord) {
+        Word word = 0;
+        for (std::size_t s = 0; s < 8; ++s)
+            word |= ((load_word(&steps[s][i]) >> shift) & each_byte(1)) << s;
+        store_word(out + i, word);
     }
 }
 
