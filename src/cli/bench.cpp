@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "base/progress.h"
 #include "base/thread_pool.h"
@@ -103,6 +104,15 @@ public:
             engine_.context = std::max(engine_.context, test.depth + test.tokens);
             engine_.max_sequences = std::max(engine_.max_sequences, test.sequences);
         }
+        // Under a memory limit there is no room for what plain reads need beside the model: they are
+        // measured before, and less of them.
+        double read_before_gb_s = 0;
+        if (engine_.memory_limit > 0) {
+            ThreadPool pool(engine_.threads == 0 ? available_cpus() : engine_.threads);
+            constexpr std::size_t kMost = std::size_t{256} << 20;
+            memory::ReadBandwidth bandwidth(pool, std::min(kMost, engine_.memory_limit / 2));
+            read_before_gb_s = bandwidth.measure_gb_per_s();
+        }
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
         note("plan: {}", plan_line((*engine)->plan()));
@@ -125,7 +135,8 @@ public:
 
         // The engine's own threads are parked while these read, and the other way round.
         ThreadPool pool(report.threads);
-        memory::ReadBandwidth bandwidth(pool);
+        std::optional<memory::ReadBandwidth> bandwidth;
+        if (read_before_gb_s == 0) bandwidth.emplace(pool);
         const InterruptScope interrupt;
         Progress progress("bench", tests->size() * (repetitions_ + 1), ProgressUnit::items);
         std::size_t done = 0;
@@ -134,7 +145,8 @@ public:
             row.test = test.name();
             row.bytes_per_token = bytes_per_token(**engine, test);
             for (std::size_t i = 0; i <= repetitions_; ++i) {
-                const double read_gb_s = bandwidth.measure_gb_per_s();
+                const double read_gb_s =
+                    bandwidth ? bandwidth->measure_gb_per_s() : read_before_gb_s;
                 auto seconds = measure(**engine, sequences, test);
                 if (!seconds && seconds.error().code == ErrorCode::cancelled) return kInterrupted;
                 if (!seconds) return forward(seconds);
