@@ -104,8 +104,8 @@ public:
             engine_.context = std::max(engine_.context, test.depth + test.tokens);
             engine_.max_sequences = std::max(engine_.max_sequences, test.sequences);
         }
-        // Under a memory limit there is no room for what plain reads need beside the model: they are
-        // measured before, and less of them.
+        // Under a memory limit there is no room for what plain reads need beside the model: they
+        // are measured before, and less of them.
         double read_before_gb_s = 0;
         if (engine_.memory_limit > 0) {
             ThreadPool pool(engine_.threads == 0 ? available_cpus() : engine_.threads);
