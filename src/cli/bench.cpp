@@ -107,10 +107,10 @@ public:
         // Under a memory limit there is no room for what plain reads need beside the model: they
         // are measured before, and less of them.
         double read_before_gb_s = 0;
-        if (engine_.memory_limit > 0) {
+        if (engine_.memory_limit_bytes > 0) {
             ThreadPool pool(engine_.threads == 0 ? available_cpus() : engine_.threads);
             constexpr std::size_t kMost = std::size_t{256} << 20;
-            memory::ReadBandwidth bandwidth(pool, std::min(kMost, engine_.memory_limit / 2));
+            memory::ReadBandwidth bandwidth(pool, std::min(kMost, engine_.memory_limit_bytes / 2));
             read_before_gb_s = bandwidth.measure_gb_per_s();
         }
         auto engine = open_engine(model_, engine_);

@@ -92,6 +92,7 @@ public:
         options_.policy = engine_.policy;
         options_.memory_limit_bytes = engine_.memory_limit_bytes;
         options_.stream = engine_.stream;
+        options_.process_bytes = engine::estimated_process_bytes(model->n_vocab);
         options_.cpu_only = engine_.device == "cpu";
         const bool on_cpu =
             options_.cpu_only ||

@@ -204,7 +204,7 @@ std::string plan_line(const plan::Plan& plan) {
                                     size(use.used_bytes), size(use.used_bytes + use.headroom_bytes),
                                     contents(use)));
     }
-    return fmt::format("{}", fmt::join(tiers, "; "));
+    return fmt::format("{}; {}", plan.verdict, fmt::join(tiers, "; "));
 }
 
 }  // namespace unicorn::cli

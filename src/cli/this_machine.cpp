@@ -28,7 +28,6 @@ Result<plan::HardwareProfile> this_machine_measured(const std::string& path) {
     auto found = look(path);
     if (!found) return forward(found);
     if (!found->measured.host_gb_s) {
-        note("measuring how fast memory is read, for this and later plans");
         auto gb_s = machine::measure_host_gb_s(found->memory.usable_bytes());
         if (!gb_s) return forward(gb_s);
         found->measured.host_gb_s = *gb_s;

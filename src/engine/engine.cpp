@@ -18,8 +18,6 @@
 namespace unicorn::engine {
 namespace {
 
-// Of a memory limit, what small allocations and stacks may take.
-constexpr std::size_t kSmallThings = std::size_t{8} << 20;
 constexpr std::size_t kMaxSequences = 4096;  // bounds page counts and tables
 // Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
 constexpr std::size_t kMinLogitRows = 8;

@@ -57,6 +57,12 @@ void repack_for_cpu(plan::ModelSpec& model) {
         tensor.bytes = (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+std::uint64_t estimated_process_bytes(std::size_t n_vocab) {
+    // Found in use: 1.6 MB with 8,192 tokens, 26.6 MB with 262,144.
+    constexpr std::uint64_t kProgram = std::uint64_t{2} << 20, kToken = 112;
+    return kSmallThings + kProgram + kToken * n_vocab;
+}
+
 std::size_t default_context(std::size_t max_context) {
     return std::min(max_context, kDefaultContext);
 }

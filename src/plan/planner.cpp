@@ -57,7 +57,7 @@ struct Shape {
     }
 };
 
-/// From the one that is best to the one that takes the least memory.
+/// The best first.
 std::vector<Shape> shapes_of(std::size_t n_layers, const PlanOptions& options, bool can_stream) {
     std::vector<Shape> shapes;
     if (options.max_pinned_layers >= n_layers || !can_stream)
@@ -272,7 +272,11 @@ public:
     }
 
     /// Whether it fits at all.
-    bool feasible(const Shape& shape) const { return best(shape).has_value(); }
+    bool feasible(bool streaming) const {
+        return std::ranges::any_of(shapes_, [&](const Shape& shape) {
+            return (streaming || !shape.streams()) && best(shape).has_value();
+        });
+    }
     /// The best of the orders that fit.
     std::optional<std::vector<Tier>> best(const Shape& shape) const;
     Plan plan() const;
@@ -282,6 +286,17 @@ private:
     static std::uint64_t limit(const PlanOptions& o) {
         if (o.memory_limit_bytes == 0) return 0;
         return o.memory_limit_bytes - std::min(o.memory_limit_bytes - 1, o.process_bytes);
+    }
+    /// All that is in memory.
+    std::uint64_t bytes_with(const Shape& shape) const {
+        std::uint64_t bytes = ring_bytes(shape) + staging_bytes(shape);
+        const std::vector<std::size_t> streamed = shape.streamed();
+        for (const Item& item : items_) {
+            const bool stays =
+                !item.streamable || !std::ranges::binary_search(streamed, item.placement.layer);
+            bytes += stays ? item.placement.bytes : 0;
+        }
+        return bytes;
     }
     std::uint64_t ring_bytes(const Shape& shape) const { return shape.n_buffers * buffer_bytes_; }
     /// Buffers for reads and copies. Those for loading are gone before the scratch and the ring
@@ -469,11 +484,10 @@ void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, const Shape& s
 /// By halving; `known` fits (0: nothing does yet).
 std::size_t Planner::largest_context(std::size_t known, bool streaming) const {
     std::size_t low = known, high = model_.max_context + 1;  // low fits, high does not
-    const Shape& shape = streaming ? shapes_.back() : shapes_.front();
     while (high - low > 1) {
         Workload other = workload_;
         other.context = low + (high - low) / 2;
-        const bool fits = Planner(model_, other, machine_, options_, chains_).feasible(shape);
+        const bool fits = Planner(model_, other, machine_, options_, chains_).feasible(streaming);
         (fits ? low : high) = other.context;
     }
     return low;
@@ -483,30 +497,25 @@ std::string Planner::not_fitting(const Plan& plan) const {
     const auto size = [](std::uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
     const bool limited = options_.memory_limit_bytes > 0;
     const std::uint64_t besides = limited ? options_.process_bytes : 0;
-    std::string text =
-        fmt::format("does not fit: needs {}, {} allowed", size(plan.needed_bytes + besides),
-                    size(plan.allowed_bytes + besides));
+    std::uint64_t allowed = plan.allowed_bytes + besides;
+    if (limited) allowed = std::min(allowed, options_.memory_limit_bytes);
+    std::string text = fmt::format("does not fit: needs {}, {} allowed",
+                                   size(plan.needed_bytes + besides), size(allowed));
     std::vector<std::string> ways;
-    const Shape& least = shapes_.back();
     if (plan.max_context > 0) ways.push_back(fmt::format("--ctx {}", plan.max_context));
     if (tensor::info(workload_.kv_type).block_size == 1 && model_.head_dim % 32 == 0) {
         Workload other = workload_;
         other.kv_type = tensor::DType::q8_0;
-        if (Planner(model_, other, machine_, options_, chains_).feasible(least))
+        if (Planner(model_, other, machine_, options_, chains_).feasible(true))
             ways.push_back("--kv-type q8_0");
     }
     if (limited) {
-        std::uint64_t bytes = besides + ring_bytes(least) + staging_bytes(least);
-        const std::vector<std::size_t> streamed = least.streamed();
-        for (const Item& item : items_) {
-            const bool stays =
-                !item.streamable || !std::ranges::binary_search(streamed, item.placement.layer);
-            bytes += stays ? item.placement.bytes : 0;
-        }
+        const Shape& least = *std::ranges::min_element(
+            shapes_, {}, [&](const Shape& shape) { return bytes_with(shape); });
         PlanOptions other = options_;
-        const std::uint64_t mb = bytes / 1'000'000 + 1;
+        const std::uint64_t mb = (besides + bytes_with(least)) / 1'000'000 + 1;
         other.memory_limit_bytes = mb * 1'000'000;
-        if (Planner(model_, workload_, machine_, other, chains_).feasible(least)) {
+        if (Planner(model_, workload_, machine_, other, chains_).feasible(true)) {
             ways.push_back(fmt::format("--memory-limit {}MB{}", mb,
                                        least.streams() ? " (layers streamed)" : ""));
         }

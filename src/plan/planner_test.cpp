@@ -111,6 +111,8 @@ Case random_case(bool any_policy = true) {
     c.workload.chunk_tokens = pick(1, 512);
     const std::size_t scratch_a_token = pick(0, 100);
     c.workload.scratch_bytes = [=](const Workload& w) { return w.context * scratch_a_token; };
+    c.workload.load_staging_bytes = pick(0, 1) * pick(1, 1'000'000);
+    c.workload.stream_staging_bytes = pick(0, 1) * pick(1, 300'000);
     const std::uint64_t whole =
         plan_of(c.model, make_apu(1ull << 40, 0, 0, 0), {}, c.workload).needed_bytes;
     const auto part = [&] { return whole * pick(0, 120) / 100; };
@@ -124,6 +126,8 @@ Case random_case(bool any_policy = true) {
     c.options.cpu_only = c.options.policy == Policy::automatic && pick(0, 3) == 0;
     c.options.strict = pick(0, 3) == 0;
     c.options.memory_limit_bytes = pick(0, 2) == 0 ? part() : 0;
+    c.options.process_bytes = pick(0, 1) * pick(1, 100'000);
+    if (pick(0, 3) == 0) c.options.stream = StreamPolicy::lru;
     return c;
 }
 
@@ -182,7 +186,8 @@ TEST(PlannerProperties, EverythingIsPlacedOnceAndNothingOverflows) {
         }
         for (const auto& [pool, bytes] : pools)
             RC_ASSERT(bytes <= c.machine.pool(pool)->available_bytes);
-        RC_ASSERT((c.options.memory_limit_bytes == 0 || all <= c.options.memory_limit_bytes));
+        RC_ASSERT((c.options.memory_limit_bytes == 0 ||
+                   all + c.options.process_bytes <= c.options.memory_limit_bytes));
 
         // What is shown is what is placed.
         for (const TierUse& use : plan.tiers) {

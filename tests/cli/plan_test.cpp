@@ -180,22 +180,30 @@ TEST_F(PlanOfFile, RunLoadsWhatThePlanSaysAndSaysSo) {
     const std::vector<std::string> run{"run", "-m", model(), "--raw", "-n", "2", "hello"};
     const Outcome outcome = unicorn(run);
     EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
-    EXPECT_THAT(outcome.err,
-                ::testing::MatchesRegex("plan: host .* of .* \\(weights .*, KV cache .*\\)\n"));
+    EXPECT_THAT(outcome.err, ::testing::MatchesRegex(
+                                 "plan: fits; host .* of .* \\(weights .*, KV cache .*\\)\n"));
     std::vector<std::string> quiet = run;
     quiet.insert(quiet.begin(), "--quiet");
     EXPECT_EQ(unicorn(quiet).err, "");
 }
 
 TEST_F(PlanOfFile, AMemoryLimitIsKeptOrRefusedBeforeAnythingIsLoaded) {
-    const json p = plan({long_model(), "--ctx", "65536", "--device", "cpu"});
-    const auto needed = p["needed_bytes"].get<std::uint64_t>();
+    // By what `plan` would allow: it counts the program and its vocabulary, too.
+    const auto fits = [&](std::uint64_t limit, const std::string& context) {
+        return plan({long_model(), "--ctx", context, "--device", "cpu", "--memory-limit",
+                     std::to_string(limit)});
+    };
+    const std::string verdict = fits(10'000'000, "65536")["verdict"].get<std::string>();
+    const std::size_t least = verdict.find("--memory-limit ");
+    ASSERT_NE(least, std::string::npos) << verdict;
+    const std::uint64_t needed = std::stoull(verdict.substr(least + 15)) * 1'000'000;
     const auto run = [&](std::uint64_t limit, const std::string& context) {
         return unicorn({"run", "-m", long_model(), "--raw", "-n", "2", "--ctx", context,
                         "--memory-limit", std::to_string(limit), "hello"});
     };
     EXPECT_EQ(run(needed, "65536").exit_code, 0);
 
+    EXPECT_EQ(fits(needed, "65536")["fits"], true);
     const Outcome outcome = run(needed * 3 / 4, "65536");
     EXPECT_EQ(outcome.exit_code, 1);
     EXPECT_TRUE(is_one_error_line(outcome.err)) << outcome.err;
@@ -208,7 +216,7 @@ TEST_F(PlanOfFile, AMemoryLimitIsKeptOrRefusedBeforeAnythingIsLoaded) {
     const Outcome tiny = run(1'000'000, "256");
     EXPECT_EQ(tiny.exit_code, 1);
     EXPECT_TRUE(is_one_error_line(tiny.err)) << tiny.err;
-    EXPECT_THAT(tiny.err, HasSubstr("cannot be read from the disk for each token yet"));
+    EXPECT_THAT(tiny.err, HasSubstr("does not fit: needs "));
 }
 
 TEST_F(PlanOfFile, APolicyThatNeedsAGpuIsRefusedOnTheCpu) {

@@ -48,7 +48,7 @@ TEST_F(Run, JsonHasTheAgreedFields) {
 TEST_F(Run, TextGoesToStandardOutputAndRemarksDoNot) {
     const Outcome plain = run({"Hello", "-n", "12", "--ignore-eos", "--seed", "1"});
     EXPECT_EQ(plain.exit_code, 0);
-    EXPECT_THAT(plain.err, ::testing::StartsWith("plan: host "));
+    EXPECT_THAT(plain.err, ::testing::StartsWith("plan: fits; host "));
     EXPECT_EQ(without_plan(plain.err), "");
     const std::string text = run_json({"Hello", "--seed", "1"})["text"];
     EXPECT_EQ(plain.out, text.ends_with('\n') ? text : text + "\n");
