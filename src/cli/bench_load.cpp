@@ -1,15 +1,18 @@
 #include "cli/bench_load.h"
 
 #include <fmt/format.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <vector>
 
 #include "base/progress.h"
 #include "base/read_queue.h"
+#include "base/thread_pool.h"
 #include "base/thread_pool.h"
 #include "cli/bench_report.h"
 #include "cli/machine.h"
@@ -107,6 +110,28 @@ Status read_into_cache(const formats::Gguf& file) {
     return {};
 }
 
+/// Seconds that the system takes to hand out `bytes` of memory to all threads, in huge pages where
+/// it has them.
+Result<double> take_fresh_memory(std::size_t bytes, std::size_t threads) {
+    constexpr std::size_t kHugePage = std::size_t{2} << 20;
+    void* const map =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return fail(ErrorCode::out_of_memory, "no {} left", human_bytes(static_cast<double>(bytes)));
+    ::madvise(map, bytes, MADV_HUGEPAGE);
+    const std::span memory(static_cast<std::byte*>(map), bytes);
+    const auto start = std::chrono::steady_clock::now();
+    ThreadPool pool(threads);
+    pool.run([&](Team& team) {
+        const Range part = team.split(bytes, kHugePage);
+        for (std::size_t at = part.begin; at < part.end; at += 4096)
+            static_cast<volatile std::byte&>(memory[at]) = std::byte{1};
+    });
+    const double seconds = seconds_since(start);
+    ::munmap(map, bytes);
+    return seconds;
+}
+
 /// One opening of the engine: how long until it could compute, and what the loader says.
 struct Opening {
     std::vector<double> ready_s, load_s;
@@ -136,7 +161,24 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         file_bytes += static_cast<double>(part.bytes().size());
     const std::size_t n_threads = options.threads == 0 ? available_cpus() : options.threads;
     Opening cold, warm;
-    std::vector<double> raw_s;
+    std::vector<double> raw_s, fresh_s;
+    std::size_t fresh_bytes = 0;
+    // Before each load, and timed apart: a virtual machine that gave its free memory back to its
+    // host waits for that, however a model is loaded.
+    const auto take_memory = [&]() -> Status {
+        if (fresh_bytes == 0) return {};
+        const std::size_t threads = options.threads == 0 ? available_cpus() : options.threads;
+        auto fresh = take_fresh_memory(fresh_bytes, threads);
+        if (!fresh) return forward(fresh);
+        fresh_s.push_back(*fresh);
+        return {};
+    };
+    {
+        // Once unmeasured: how much memory a load takes.
+        Opening first;
+        if (auto s = open_once(path, options, first); !s) return forward(s);
+        fresh_bytes = first.last.peak_bytes - first.last.mapped_bytes;
+    }
     double still_cached = 0;
     Progress progress("bench", 3 * repetitions, ProgressUnit::items);
     for (std::size_t i = 0; i < repetitions; ++i) {
@@ -147,6 +189,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         if (!raw_before) return forward(raw_before);
         progress.update(3 * i + 1);
         still_cached = std::max(still_cached, drop_all(*file));
+        if (auto s = take_memory(); !s) return forward(s);
         if (auto s = open_once(path, options, cold); !s) return forward(s);
         still_cached = std::max(still_cached, drop_all(*file));
         auto raw_after = read_raw(*file, n_threads);
@@ -154,6 +197,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         raw_s.push_back(std::min(*raw_before, *raw_after));
         progress.update(3 * i + 2);
         if (auto s = read_into_cache(*file); !s) return forward(s);
+        if (auto s = take_memory(); !s) return forward(s);
         if (auto s = open_once(path, options, warm); !s) return forward(s);
         progress.update(3 * i + 3);
     }
@@ -183,6 +227,9 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         out["warm"] = {{"seconds", median(warm.load_s)},
                        {"gb_s", warm_gb_s},
                        {"ready_seconds", median(warm.ready_s)}};
+        if (!fresh_s.empty()) {
+            out["fresh_memory"] = {{"bytes", fresh_bytes}, {"seconds", median(fresh_s)}};
+        }
         out["mapped_bytes"] = cold.last.mapped_bytes;
         out["repack_gb_s_per_core"] = pack_gb_s;
         out["peak_bytes"] = cold.last.peak_bytes;
@@ -198,6 +245,10 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         model_info(*file).name, human_bytes(model_bytes), repetitions, raw_gb_s, kRawDepth,
         median(cold.load_s), cold_gb_s, 100 * cold_gb_s / raw_gb_s, way, median(cold.ready_s),
         median(warm.load_s), warm_gb_s, median(warm.ready_s));
+    if (!fresh_s.empty()) {
+        text += fmt::format("fresh memory {:.2f} s for {}, taken before each load and not part of it\n",
+                            median(fresh_s), human_bytes(static_cast<double>(fresh_bytes)));
+    }
     if (pack_gb_s > 0) text += fmt::format("repacking    {:.2f} GB/s a core\n", pack_gb_s);
     if (cold.last.mapped_bytes > 0)
         text += fmt::format("mapped       {} are used as they lie in the file\n",
