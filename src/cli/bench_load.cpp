@@ -13,7 +13,6 @@
 #include "base/progress.h"
 #include "base/read_queue.h"
 #include "base/thread_pool.h"
-#include "base/thread_pool.h"
 #include "cli/bench_report.h"
 #include "cli/machine.h"
 #include "cli/terminal.h"
@@ -117,7 +116,8 @@ Result<double> take_fresh_memory(std::size_t bytes, std::size_t threads) {
     void* const map =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
-        return fail(ErrorCode::out_of_memory, "no {} left", human_bytes(static_cast<double>(bytes)));
+        return fail(ErrorCode::out_of_memory, "no {} left",
+                    human_bytes(static_cast<double>(bytes)));
     ::madvise(map, bytes, MADV_HUGEPAGE);
     const std::span memory(static_cast<std::byte*>(map), bytes);
     const auto start = std::chrono::steady_clock::now();
@@ -246,8 +246,9 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         median(cold.load_s), cold_gb_s, 100 * cold_gb_s / raw_gb_s, way, median(cold.ready_s),
         median(warm.load_s), warm_gb_s, median(warm.ready_s));
     if (!fresh_s.empty()) {
-        text += fmt::format("fresh memory {:.2f} s for {}, taken before each load and not part of it\n",
-                            median(fresh_s), human_bytes(static_cast<double>(fresh_bytes)));
+        text +=
+            fmt::format("fresh memory {:.2f} s for {}, taken before each load and not part of it\n",
+                        median(fresh_s), human_bytes(static_cast<double>(fresh_bytes)));
     }
     if (pack_gb_s > 0) text += fmt::format("repacking    {:.2f} GB/s a core\n", pack_gb_s);
     if (cold.last.mapped_bytes > 0)

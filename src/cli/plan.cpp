@@ -86,7 +86,7 @@ public:
         auto model = shape_.empty() ? from_file(subject) : from_shape(subject);
         if (!model) return forward(model);
         auto machine =
-            hardware_.empty() ? this_machine_measured(path_) : plan::load_profile(hardware_);
+            hardware_.empty() ? this_machine_measured(path_, false) : plan::load_profile(hardware_);
         if (!machine) return forward(machine);
 
         options_.policy = engine_.policy;
@@ -106,6 +106,13 @@ public:
         subject.workload = engine::describe_workload(*model, engine_, on_cpu);
         auto plan = plan::make_plan(*model, subject.workload, *machine, options_);
         if (!plan) return forward(plan);
+        if (hardware_.empty() && !plan->streaming.layers.empty() && plan->bound.tok_s == 0) {
+            // Only now does it matter how fast the disk is.
+            machine = this_machine_measured(path_, true);
+            if (!machine) return forward(machine);
+            plan = plan::make_plan(*model, subject.workload, *machine, options_);
+            if (!plan) return forward(plan);
+        }
         const std::string text =
             json_ ? plan_json(subject, *plan) : plan_text(subject, *plan, colour_wanted(1));
         if (auto status = write_out(text); !status) return forward(status);

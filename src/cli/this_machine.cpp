@@ -24,18 +24,28 @@ Result<plan::HardwareProfile> this_machine(const std::string& path) {
     return machine::to_profile(*found);
 }
 
-Result<plan::HardwareProfile> this_machine_measured(const std::string& path) {
+Result<plan::HardwareProfile> this_machine_measured(const std::string& path, bool disk) {
     auto found = look(path);
     if (!found) return forward(found);
-    if (!found->measured.host_gb_s) {
+    machine::Measured& known = found->measured;
+    bool news = false;
+    if (!known.host_gb_s) {
         auto gb_s = machine::measure_host_gb_s(found->memory.usable_bytes());
         if (!gb_s) return forward(gb_s);
-        found->measured.host_gb_s = *gb_s;
-        const std::string folder = machine::cache_folder();
-        if (!folder.empty()) {
-            if (auto status = machine::store_measured(folder, *found); !status)
-                note("not kept: {}", status.error().message);
+        known.host_gb_s = *gb_s;
+        news = true;
+    }
+    if (disk && !known.disk_gb_s) {
+        if (auto gb_s = machine::measure_disk_gb_s(path)) {
+            known.disk_gb_s = *gb_s;
+            news = true;
+        } else {
+            note("not measured: {}", gb_s.error().message);
         }
+    }
+    if (const std::string folder = machine::cache_folder(); news && !folder.empty()) {
+        if (auto status = machine::store_measured(folder, *found); !status)
+            note("not kept: {}", status.error().message);
     }
     return machine::to_profile(*found);
 }

@@ -13,8 +13,9 @@ namespace unicorn::cli {
 /// loaded. Errors: those of machine::detect().
 Result<plan::HardwareProfile> this_machine(const std::string& path);
 
-/// The same, but where memory was never measured it is now, and kept for the next time.
-/// Takes some tenths of a second then. Errors: out_of_memory; those of machine::detect().
-Result<plan::HardwareProfile> this_machine_measured(const std::string& path);
+/// The same, but where memory was never measured it is now, and kept for the next time; takes some
+/// tenths of a second then. With `disk` the disk is, too, which takes up to three seconds; one that
+/// cannot be measured stays unknown. Errors: out_of_memory; those of machine::detect().
+Result<plan::HardwareProfile> this_machine_measured(const std::string& path, bool disk);
 
 }  // namespace unicorn::cli
