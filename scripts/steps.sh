@@ -53,7 +53,7 @@ configure() {
     local preset=$1
     shift
     step "configure $preset" cmake -S "$root" --preset "$preset" -B "$build_dir/$preset" \
-        "-DUNICORN_SHADER_TOOLS=$build_dir/shader-tools" "$@"
+        "-DUNICORN_SHADER_TOOLS=$build_dir/shader-tools" "-DUNICORN_MESA=$build_dir/mesa" "$@"
 }
 
 # build PRESET [TARGET...]
