@@ -57,13 +57,14 @@ function(unicorn_library name)
   endif()
 endfunction()
 
-# unicorn_test(gguf_test SOURCES gguf_test.cpp DEPS formats [LINK ...] [LABEL fast])
-# Labels: fast (no device, no weights), device (hardware), model (needs weights).
+# unicorn_test(gguf_test SOURCES gguf_test.cpp DEPS formats [LINK ...] [LABEL fast] [LAUNCHER ...])
+# Labels: fast (no device, no weights), device (hardware), model (needs weights). A launcher is a
+# command that runs the test's.
 function(unicorn_test name)
   if(NOT UNICORN_TESTS)
     return()
   endif()
-  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL" "SOURCES;DEPS;LINK;LAUNCHER" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL fast)
   endif()
@@ -74,6 +75,9 @@ function(unicorn_test name)
   endforeach()
   target_link_libraries(${name} PRIVATE unicorn_options GTest::gtest GTest::gmock GTest::gtest_main ${ARG_LINK})
   target_compile_definitions(${name} PRIVATE UNICORN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  if(ARG_LAUNCHER)
+    set_target_properties(${name} PROPERTIES CROSSCOMPILING_EMULATOR "${ARG_LAUNCHER}")
+  endif()
   gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${ARG_LABEL} TIMEOUT 600)
 endfunction()

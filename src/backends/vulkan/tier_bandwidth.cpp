@@ -1,0 +1,186 @@
+#include "backends/vulkan/tier_bandwidth.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <utility>
+
+#include "backends/vulkan/pipeline.h"
+#include "backends/vulkan/tier_bandwidth.params.h"
+#include "backends/vulkan/tier_fill.comp.h"
+#include "backends/vulkan/tier_read.comp.h"
+#include "backends/vulkan/vulkan_buffer.h"
+#include "backends/vulkan/vulkan_error.h"
+#include "base/check.h"
+
+namespace unicorn::backends::vulkan {
+namespace {
+
+constexpr std::uint32_t kInvocations = 256;  // of a workgroup
+constexpr std::uint32_t kMaxGroups = 4096;   // a million invocations fill any GPU of today
+
+/// Two timestamps. Move-only; empty where the queue has no clock.
+class Stopwatch {
+public:
+    static Result<Stopwatch> create(VulkanDevice& device) {
+        Stopwatch self(device);
+        if (device.capabilities().timestamp_bits == 0) return self;
+        VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
+        info.queryType = VK_QUERY_TYPE_TIMESTAMP;
+        info.queryCount = 2;
+        if (const VkResult r =
+                device.vk().vkCreateQueryPool(device.handle(), &info, nullptr, &self.pool_);
+            r != VK_SUCCESS)
+            return failed(r, fmt::format("{}: vkCreateQueryPool", device.name()));
+        return self;
+    }
+    Stopwatch(Stopwatch&& other) noexcept
+        : device_(other.device_), pool_(std::exchange(other.pool_, VK_NULL_HANDLE)) {}
+    Stopwatch& operator=(Stopwatch&&) = delete;
+    ~Stopwatch() { device_->vk().vkDestroyQueryPool(device_->handle(), pool_, nullptr); }
+
+    bool has_clock() const { return pool_ != VK_NULL_HANDLE; }
+    void start(VkCommandBuffer commands) const {
+        if (!has_clock()) return;
+        device_->vk().vkCmdResetQueryPool(commands, pool_, 0, 2);
+        device_->vk().vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, pool_,
+                                           0);
+    }
+    void stop(VkCommandBuffer commands) const {
+        if (!has_clock()) return;
+        device_->vk().vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, pool_,
+                                           1);
+    }
+    Result<double> seconds() const {
+        std::uint64_t ticks[2] = {};
+        if (const VkResult r = device_->vk().vkGetQueryPoolResults(
+                device_->handle(), pool_, 0, 2, sizeof(ticks), ticks, sizeof(ticks[0]),
+                VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
+            r != VK_SUCCESS)
+            return failed(r, fmt::format("{}: vkGetQueryPoolResults", device_->name()));
+        const std::uint32_t bits = device_->capabilities().timestamp_bits;
+        const std::uint64_t mask = bits >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
+        return static_cast<double>((ticks[1] - ticks[0]) & mask) *
+               device_->capabilities().timestamp_period_ns * 1e-9;
+    }
+
+private:
+    explicit Stopwatch(VulkanDevice& device) : device_(&device) {}
+    VulkanDevice* device_;
+    VkQueryPool pool_ = VK_NULL_HANDLE;
+};
+
+struct Shaders {
+    Pipeline fill, read;
+};
+
+Result<Shaders> make_shaders(VulkanDevice& device) {
+    const std::uint32_t constants[] = {kInvocations};
+    PipelineSource source = {.name = "tier_fill",
+                             .spirv = shaders::kTierFill,
+                             .push_constant_bytes = sizeof(TierParams),
+                             .constants = constants};
+    auto fill = Pipeline::create(device, source);
+    if (!fill) return forward(fill);
+    source.name = "tier_read";
+    source.spirv = shaders::kTierRead;
+    auto read = Pipeline::create(device, source);
+    if (!read) return forward(read);
+    return Shaders{.fill = std::move(*fill), .read = std::move(*read)};
+}
+
+Result<TierBandwidth> measure(VulkanDevice& device, const Shaders& shaders, const TierMemory& tier,
+                              const TierProbe& probe) {
+    const Capabilities& c = device.capabilities();
+    const std::uint64_t most =
+        std::min({c.max_allocation_bytes, c.max_buffer_bytes, tier.heap_bytes / 4,
+                  std::uint64_t{1} << 33});  // words are numbered in 32 bits
+    const std::size_t bytes = std::clamp<std::uint64_t>(probe.bytes, 64, most) / 64 * 64;
+    auto buffer = VulkanBuffer::create(device, bytes, tier, false);
+    if (!buffer) return forward(buffer);
+
+    TierParams params = {};
+    params.vectors = buffer->device_address();
+    params.n_vectors = static_cast<std::uint32_t>(bytes / 16);
+    const std::uint32_t groups =
+        std::min(kMaxGroups, (params.n_vectors + kInvocations - 1) / kInvocations);
+    params.n_invocations = groups * kInvocations;
+    auto sums = VulkanBuffer::create(device, groups * sizeof(std::uint32_t), tier);
+    if (!sums) return forward(sums);
+    params.sums = sums->device_address();
+
+    auto stopwatch = Stopwatch::create(device);
+    if (!stopwatch) return forward(stopwatch);
+    auto filled = device.run([&](VkCommandBuffer commands) {
+        shaders.fill.dispatch(commands, params, {groups, 1, 1});
+    });
+    if (!filled) return forward(filled);
+
+    auto commands = Commands::create(device);
+    if (!commands) return forward(commands);
+    if (auto s = commands->begin(); !s) return forward(s);
+    stopwatch->start(commands->handle());
+    shaders.read.dispatch(commands->handle(), params, {groups, 1, 1});
+    stopwatch->stop(commands->handle());
+    if (auto s = commands->end(); !s) return forward(s);
+
+    std::vector<double> rates;
+    for (std::size_t i = 0; i <= probe.repeats; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        auto ticket = device.submit(commands->handle());
+        if (!ticket) return forward(ticket);
+        if (auto s = device.wait(*ticket); !s) return forward(s);
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+        double seconds = elapsed.count();
+        if (stopwatch->has_clock()) {
+            auto by_gpu = stopwatch->seconds();
+            if (!by_gpu) return forward(by_gpu);
+            if (*by_gpu > 0) seconds = *by_gpu;  // a clock too coarse for a small probe says 0
+        }
+        if (i > 0) rates.push_back(static_cast<double>(bytes) / seconds);  // 0: the GPU wakes up
+    }
+
+    std::vector<std::uint32_t> parts(groups);
+    if (auto s = sums->download(0, std::as_writable_bytes(std::span(parts))); !s) return forward(s);
+    const std::uint32_t sum = std::accumulate(parts.begin(), parts.end(), std::uint32_t{0});
+    const std::uint64_t n_words = bytes / 4;
+    const auto expected = static_cast<std::uint32_t>((n_words / 2) * (n_words - 1));
+    if (sum != expected) {
+        return fail(ErrorCode::io, "{}: reading {} bytes of {} gave the sum {}, not {}",
+                    device.name(), bytes, memory::name(tier.tier), sum, expected);
+    }
+    std::sort(rates.begin(), rates.end());
+    return TierBandwidth{.tier = tier.tier,
+                         .heap_index = tier.heap_index,
+                         .bytes = bytes,
+                         .bytes_per_s = rates[rates.size() / 2],
+                         .min_bytes_per_s = rates.front(),
+                         .max_bytes_per_s = rates.back(),
+                         .gpu_clock = stopwatch->has_clock()};
+}
+
+}  // namespace
+
+Result<std::vector<TierBandwidth>> measure_tiers(VulkanDevice& device, const TierProbe& probe) {
+    UNICORN_CHECK(probe.repeats >= 1);
+    auto shaders = make_shaders(device);
+    if (!shaders) return forward(shaders);
+    const std::vector<TierMemory>& tiers = device.capabilities().tiers;
+    std::vector<TierBandwidth> out;
+    for (std::size_t i = 0; i < tiers.size(); ++i) {
+        const auto same =
+            std::find_if(tiers.begin(), tiers.begin() + static_cast<std::ptrdiff_t>(i),
+                         [&](const auto& t) { return t.type_index == tiers[i].type_index; });
+        if (same != tiers.begin() + static_cast<std::ptrdiff_t>(i)) {
+            out.push_back(out[static_cast<std::size_t>(same - tiers.begin())]);
+            out.back().tier = tiers[i].tier;
+            continue;
+        }
+        auto measured = measure(device, *shaders, tiers[i], probe);
+        if (!measured) return forward(measured);
+        out.push_back(*measured);
+    }
+    return out;
+}
+
+}  // namespace unicorn::backends::vulkan
