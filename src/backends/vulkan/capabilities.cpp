@@ -50,6 +50,7 @@ std::vector<std::string> extensions_of(VkPhysicalDevice device) {
     std::vector<VkExtensionProperties> properties(count);
     vkEnumerateDeviceExtensionProperties(device, nullptr, &count, properties.data());
     std::vector<std::string> names;
+    names.reserve(count);
     for (const auto& p : properties) names.emplace_back(p.extensionName);
     return names;
 }
