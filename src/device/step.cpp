@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "kernels/gpu_tiles.h"
 #include "kernels/matmul.h"
 
 namespace unicorn::device {
@@ -15,6 +16,7 @@ std::string_view step_name(std::size_t index) {
 
 std::size_t stored_bytes(const TensorRef& t) {
     if (t.layout == Layout::rows) return t.rows * tensor::row_bytes(t.type, t.cols);
+    if (t.layout == Layout::tiles) return kernels::gpu_tile_bytes(t.type, t.rows, t.cols);
     const std::size_t panels = (t.rows + kernels::kPanelRows - 1) / kernels::kPanelRows;
     return panels * kernels::panel_bytes(t.type, t.cols);
 }

@@ -13,6 +13,7 @@ namespace unicorn::device {
 enum class Layout : std::uint8_t {
     rows,    // row-major, as in the file
     panels,  // panels of 16 rows (kernels/matmul.h)
+    tiles,   // a GPU's tiles of 16 rows (kernels/gpu_tiles.h)
 };
 
 /// A matrix [rows, cols] in some tier. Does not own its bytes.

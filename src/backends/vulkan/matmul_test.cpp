@@ -1,0 +1,237 @@
+#include "backends/vulkan/matmul.h"
+
+#include <gmock/gmock.h>
+
+#include <limits>
+#include <string>
+
+#include "backends/vulkan/matmul_testing.h"
+#include "backends/vulkan/testing.h"
+#include "backends/vulkan/weight_layout.h"
+#include "base/check.h"
+
+namespace unicorn::backends::vulkan {
+namespace {
+
+using matmul_testing::expected_product;
+using matmul_testing::random_weights;
+
+constexpr float kPoison = -12345.5f;
+
+class MatmulTest : public VulkanTest {
+protected:
+    struct Case {
+        tensor::DType type = tensor::DType::f32;
+        std::vector<std::uint32_t> rows;
+        std::uint32_t cols = 0;
+        std::uint32_t n_rows = 0;
+        Epilogue epilogue = Epilogue::none;
+        float x_scale = 1;
+    };
+
+    void SetUp() override {
+        VulkanTest::SetUp();
+        if (device_ != nullptr && device_->capabilities().compiles_only)
+            GTEST_SKIP() << "this device runs nothing";
+    }
+
+    std::unique_ptr<Matmul> matmul(MatmulPath path) {
+        auto made = Matmul::create(*device_, path);
+        if (!made) {
+            EXPECT_EQ(made.error().code, ErrorCode::unsupported) << made.error().message;
+            return nullptr;
+        }
+        return std::move(*made);
+    }
+
+    VulkanBuffer buffer(std::size_t bytes) {
+        auto made = VulkanBuffer::create(*device_, bytes, device_->capabilities().tiers[0]);
+        UNICORN_CHECK(made.has_value());
+        return std::move(*made);
+    }
+    template <typename T>
+    VulkanBuffer buffer_of(const std::vector<T>& values) {
+        VulkanBuffer b = buffer(values.size() * sizeof(T));
+        EXPECT_TRUE(b.upload(0, std::as_bytes(std::span(values))));
+        return b;
+    }
+
+    VulkanBuffer tiles(tensor::DType type, std::size_t rows, std::size_t cols,
+                       const std::vector<std::byte>& file) {
+        std::vector<std::byte> packed(stored_bytes(type, rows, cols), std::byte{0xA5});
+        // In two parts, as threads would.
+        const std::size_t middle = rows / 2 / 16 * 16;
+        pack_rows(type, cols, rows, 0, middle, file.data(), packed.data());
+        pack_rows(type, cols, rows, middle, rows,
+                  file.data() + middle * tensor::row_bytes(type, cols), packed.data());
+        return buffer_of(packed);
+    }
+
+    static std::vector<float> random_x(std::size_t n, unsigned seed, float scale) {
+        std::mt19937 generator(seed);
+        std::normal_distribution<float> normal;
+        std::vector<float> values(n);
+        for (float& v : values) v = scale * normal(generator);
+        return values;
+    }
+
+    static double activation(Epilogue epilogue, double v) {
+        if (epilogue == Epilogue::silu) return v / (1 + std::exp(-v));
+        const double u = 0.7978845608028654 * (v + 0.044715 * v * v * v);
+        return v / (1 + std::exp(-2 * u));
+    }
+
+    void check(Matmul& matmul, const Case& c) {
+        SCOPED_TRACE(std::string(tensor::name(c.type)) + ", " + std::string(name(matmul.path())) +
+                     ", T " + std::to_string(c.n_rows) + ", D " + std::to_string(c.cols));
+        const std::vector<float> x = random_x(c.n_rows * c.cols, 17 + c.n_rows, c.x_scale);
+        const InputForm form = matmul.input_form(c.type, c.n_rows);
+        const VulkanBuffer x_f32 = buffer_of(x);
+        VulkanBuffer x_form = buffer(Matmul::input_bytes(form, c.n_rows, c.cols));
+
+        MatmulCall call = {.epilogue = c.epilogue, .n_rows = c.n_rows, .cols = c.cols};
+        call.count = static_cast<std::uint32_t>(c.rows.size());
+        call.x[0] = x_f32.device_address();
+        if (form != InputForm::f32)
+            call.x[static_cast<std::size_t>(form)] = x_form.device_address();
+        std::vector<std::vector<std::byte>> files;
+        std::vector<VulkanBuffer> weights, outs;
+        const std::size_t guard = 64;
+        for (std::size_t i = 0; i < c.rows.size(); ++i) {
+            files.push_back(random_weights(c.type, c.rows[i], c.cols, static_cast<unsigned>(i)));
+            weights.push_back(tiles(c.type, c.rows[i], c.cols, files.back()));
+            outs.push_back(buffer_of(std::vector<float>(c.n_rows * c.rows[i] + guard, kPoison)));
+            call.weights[i] = {c.type, c.rows[i], weights[i].device_address()};
+            call.outs[i] = outs[i].device_address();
+        }
+        Status recorded;
+        const auto ran = device_->run([&](VkCommandBuffer commands) {
+            if (form != InputForm::f32) {
+                recorded = matmul.record_quantize(commands, x_f32.device_address(), c.n_rows,
+                                                  c.cols, form, x_form.device_address());
+                memory_barrier(*device_, commands);
+            }
+            if (recorded) recorded = matmul.record(commands, call);
+        });
+        ASSERT_TRUE(recorded) << recorded.error().message;
+        ASSERT_TRUE(ran) << ran.error().message;
+
+        std::vector<matmul_testing::Expected> expected;
+        for (std::size_t i = 0; i < c.rows.size(); ++i)
+            expected.push_back(
+                expected_product(c.type, files[i], c.rows[i], c.cols, x, c.n_rows, form));
+        const std::size_t n_outs = c.epilogue == Epilogue::none ? c.rows.size() : 1;
+        for (std::size_t i = 0; i < n_outs; ++i) {
+            std::vector<float> got(c.n_rows * c.rows[i] + guard);
+            ASSERT_TRUE(outs[i].download(0, std::as_writable_bytes(std::span(got))));
+            double worst = 0;
+            for (std::size_t j = 0; j < c.n_rows * c.rows[i]; ++j) {
+                double value = expected[i].values[j];
+                double bound = expected[i].bounds[j];
+                if (c.epilogue != Epilogue::none) {
+                    // |activation'| <= 1.13.
+                    const double gate = value;
+                    const double up = expected[1].values[j];
+                    value = activation(c.epilogue, gate) * up;
+                    bound = 1.13 * bound * (std::abs(up) + expected[1].bounds[j]) +
+                            std::abs(activation(c.epilogue, gate)) * expected[1].bounds[j] +
+                            1e-5 * std::abs(value) + 1e-30;
+                }
+                const double error = std::abs(static_cast<double>(got[j]) - value);
+                ASSERT_LE(error, bound)
+                    << "matrix " << i << ", row " << j / c.rows[i] << ", output " << j % c.rows[i]
+                    << ": " << got[j] << " for " << value;
+                worst = std::max(worst, error / bound);
+            }
+            for (std::size_t j = c.n_rows * c.rows[i]; j < got.size(); ++j)
+                ASSERT_EQ(got[j], kPoison) << "matrix " << i << ": past its end";
+            // A bound that nothing comes near tests nothing.
+            EXPECT_GT(worst, c.type == tensor::DType::f32 ? 1e-6 : 1e-5);
+        }
+    }
+};
+
+std::vector<tensor::DType> all_types() {
+    std::vector<tensor::DType> types;
+    for (const tensor::DTypeInfo& info : tensor::all_dtypes()) types.push_back(info.type);
+    return types;
+}
+
+class MatmulTypes : public MatmulTest, public ::testing::WithParamInterface<tensor::DType> {};
+
+TEST_P(MatmulTypes, AgreesWithTheScalarForm) {
+    for (const MatmulPath path : {MatmulPath::plain, MatmulPath::dot4, MatmulPath::coopmat}) {
+        const auto m = matmul(path);
+        if (m == nullptr) continue;
+        for (const std::uint32_t n_rows : {1U, 2U, 5U, 8U, 9U, 17U, 32U, 33U, 100U})
+            check(*m, {.type = GetParam(), .rows = {37, 16, 130}, .cols = 768, .n_rows = n_rows});
+        check(*m, {.type = GetParam(), .rows = {20}, .cols = 256, .n_rows = 3});
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MatmulTypes, ::testing::ValuesIn(all_types()),
+                         [](const auto& type) { return std::string(tensor::name(type.param)); });
+
+TEST_F(MatmulTest, GatesWithGeluAndSilu) {
+    for (const MatmulPath path : {MatmulPath::plain, MatmulPath::dot4, MatmulPath::coopmat}) {
+        const auto m = matmul(path);
+        if (m == nullptr) continue;
+        for (const tensor::DType type :
+             {tensor::DType::q4_0, tensor::DType::q2_k, tensor::DType::bf16}) {
+            for (const std::uint32_t n_rows : {1U, 4U, 9U, 20U, 70U}) {
+                for (const Epilogue epilogue : {Epilogue::gelu, Epilogue::silu})
+                    check(*m, {.type = type,
+                               .rows = {90, 90},
+                               .cols = 256,
+                               .n_rows = n_rows,
+                               .epilogue = epilogue,
+                               .x_scale = 0.3f});
+            }
+        }
+    }
+}
+
+// Gemma's residual stream reaches 1e5, which no f16 holds.
+TEST_F(MatmulTest, LargeActivationsDoNotOverflow) {
+    for (const MatmulPath path : {MatmulPath::plain, MatmulPath::dot4, MatmulPath::coopmat}) {
+        const auto m = matmul(path);
+        if (m == nullptr) continue;
+        for (const std::uint32_t n_rows : {1U, 12U, 40U}) {
+            for (const float scale : {1e5f, 1e-30f, 1e30f})
+                check(*m, {.type = tensor::DType::q4_0,
+                           .rows = {48},
+                           .cols = 512,
+                           .n_rows = n_rows,
+                           .x_scale = scale});
+        }
+    }
+}
+
+// Gemma 3 1B's and 27B's columns, which are no multiple of what a workgroup takes at a time.
+TEST_F(MatmulTest, RealShapes) {
+    for (const MatmulPath path : {MatmulPath::plain, MatmulPath::dot4, MatmulPath::coopmat}) {
+        const auto m = matmul(path);
+        if (m == nullptr) continue;
+        for (const std::uint32_t n_rows : {1U, 16U}) {
+            check(*m, {.type = tensor::DType::q4_0, .rows = {80}, .cols = 5376, .n_rows = n_rows});
+            check(*m,
+                  {.type = tensor::DType::q8_0, .rows = {1152}, .cols = 1152, .n_rows = n_rows});
+            check(*m, {.type = tensor::DType::q2_k, .rows = {80}, .cols = 5376, .n_rows = n_rows});
+        }
+    }
+}
+
+TEST_F(MatmulTest, TakesAPathByName) {
+    ASSERT_EQ(setenv("UNICORN_VK_MATMUL", "plain", 1), 0);
+    const auto plain = Matmul::create(*device_);
+    ASSERT_EQ(setenv("UNICORN_VK_MATMUL", "fast", 1), 0);
+    const auto fast = Matmul::create(*device_);
+    ASSERT_EQ(unsetenv("UNICORN_VK_MATMUL"), 0);
+    ASSERT_TRUE(plain);
+    EXPECT_EQ((*plain)->path(), MatmulPath::plain);
+    ASSERT_FALSE(fast);
+    EXPECT_THAT(fast.error().message, ::testing::HasSubstr("coopmat, dot4 or plain"));
+}
+
+}  // namespace
+}  // namespace unicorn::backends::vulkan
