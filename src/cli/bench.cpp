@@ -113,6 +113,7 @@ public:
             memory::ReadBandwidth bandwidth(pool, std::min(kMost, engine_.memory_limit_bytes / 2));
             read_before_gb_s = bandwidth.measure_gb_per_s();
         }
+        engine_.time_steps = breakdown_;
         auto engine = open_engine(model_, engine_);
         if (!engine) return forward(engine);
         note("plan: {}", plan_line((*engine)->plan()));

@@ -131,7 +131,16 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
                  "First compare the model's tensors with the sums that\nunicorn convert and synth "
                  "store in the file")
         ->group(kEngineGroup);
-    add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
+    app.add_option("--device", options.device,
+                   "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
+                   "vulkan:NAME (part of its name)\n(default auto: the CPU)")
+        ->type_name("auto|cpu|vulkan[:N|:NAME]")
+        ->check([](const std::string& name) -> std::string {
+            const bool known = name == "auto" || name == "cpu" || name == "vulkan" ||
+                               (name.starts_with("vulkan:") && name.size() > 7);
+            if (known) return "";
+            return fmt::format("'{}' is none of auto, cpu, vulkan, vulkan:N, vulkan:NAME", name);
+        })
         ->group(kEngineGroup);
 }
 
@@ -258,7 +267,10 @@ Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
     // Where the machine cannot be looked at, the engine still knows how much memory there is.
     if (auto machine = this_machine(*model)) chosen.machine = std::move(*machine);
     const InterruptScope interrupt;
-    return engine::Engine::open(*model, chosen, InterruptScope::requested);
+    auto engine = engine::Engine::open(*model, chosen, InterruptScope::requested);
+    if (engine)
+        for (const std::string& warning : (*engine)->warnings()) note("warning: {}", warning);
+    return engine;
 }
 
 }  // namespace unicorn::cli

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "base/result.h"
 #include "device/batch.h"
@@ -17,7 +18,8 @@
 namespace unicorn::device {
 
 struct DeviceInfo {
-    std::string name;  // for people: "cpu, 2 threads, avx512"
+    std::string name;                   // for people: "cpu, 2 threads, avx512"
+    std::vector<std::string> warnings;  // lines that a user should see
 };
 
 class Device;
@@ -38,6 +40,15 @@ struct Placement {
     bool as_mapped = false;  // its steps can use the matrix where the file is mapped
 };
 
+/// Bytes [from, from + bytes) of a matrix, to be copied to `to` on in the same one; the two ranges
+/// do not overlap.
+struct Copy {
+    TensorRef matrix;
+    std::size_t from = 0;
+    std::size_t to = 0;
+    std::size_t bytes = 0;
+};
+
 /// Steps that a device has made ready. Owned by the caller; must not outlive its device.
 class Program {
 public:
@@ -51,13 +62,17 @@ public:
     virtual ~Device() = default;
     /// Constant for the device's life.
     virtual const DeviceInfo& info() const = 0;
+    /// Where its steps' operands lie best: host for the CPU, vram for a GPU.
+    virtual memory::Tier main_tier() const = 0;
     /// The allocator for `tier`, or nullptr if this device cannot address that tier.
     virtual memory::TierAllocator* allocator(memory::Tier tier) = 0;
+    /// Memory that steps write and the CPU then reads at full speed.
+    virtual memory::TierAllocator& results() = 0;
     /// Whether `step` can run here with its operands where they are. No side effects:
     /// the planner asks this of every step on every device.
     virtual bool supports(const Step& step) const = 0;
-    /// Where this device's steps multiply `matrix`, which lies as in its file, best. No side
-    /// effects.
+    /// Where this device's steps multiply `matrix`, which lies as in its file, best; a single row is
+    /// a gain, and stays as it is. No side effects.
     virtual Placement place(const TensorRef& matrix) const = 0;
     /// Writes rows [first, last), given as they lie in the file, to where they belong in `to`, a
     /// matrix laid out as place() says. `first` is a multiple of 16, `last` too or the end. Called
@@ -77,6 +92,8 @@ public:
     /// Blocks until `ticket`, one of this device's, and everything queued before it has finished.
     /// Errors: device_lost; no operand may be trusted afterwards.
     virtual Status wait(Ticket ticket) = 0;
+    /// Queues copies behind everything queued here before. Errors: out_of_memory, device_lost.
+    virtual Status copy(std::span<const Copy> copies) = 0;
     /// Time spent in the steps of all finished programs so far. Meant for differences, read while
     /// nothing is queued.
     virtual StepSeconds step_seconds() const = 0;

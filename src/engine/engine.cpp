@@ -54,7 +54,7 @@ struct Engine::State {
     LoadedWeights loaded;
     std::size_t weight_bytes = 0;  // what multiplying by every matrix once reads
     KvCache cache;
-    memory::Allocation activation_memory;
+    model::ActivationMemory activation_memory;
     model::Activations activations;
     std::unique_ptr<LayerStream> stream;  // nullptr when all layers are in memory
     std::unique_ptr<device::Program> body, head;
@@ -93,15 +93,24 @@ plan::HardwareProfile memory_now() {
     return machine;
 }
 
-/// What goes where, with `options` as in force. Errors: as Engine::open().
+/// What goes where, with `options` as in force. `gpu`: what runs it, else the CPU. Errors: as
+/// Engine::open().
 Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& config,
-                               const EngineOptions& options) {
+                               const EngineOptions& options, device::Device* gpu) {
     plan::ModelSpec model = describe_model(file, config);
-    repack_for_cpu(model);
-    const plan::HardwareProfile machine = options.machine ? *options.machine : memory_now();
+    plan::HardwareProfile machine = options.machine ? *options.machine : memory_now();
     plan::PlanOptions how;
-    how.policy = options.policy;
-    how.cpu_only = true;
+    if (gpu == nullptr) {
+        how.policy = options.policy;
+        how.cpu_only = true;
+        repack_for_cpu(model);
+    } else {
+        // All in the device's own memory: nothing overflows, nothing is streamed.
+        how.strict = true;
+        how.may_stream = false;
+        machine = gpu_profile(*gpu, memory::available_memory_bytes());
+        repack_for_device(model, *gpu);
+    }
     how.stream = options.stream;
     how.read_ahead = options.read_ahead;
     how.max_pinned_layers = options.max_pinned_layers;
@@ -109,7 +118,8 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
     // The vocabulary and whatever else is in memory already count.
     if (options.memory_limit_bytes > 0)
         how.process_bytes = memory::resident_anonymous_bytes() + kSmallThings;
-    auto plan = plan::make_plan(model, describe_workload(model, options, true), machine, how);
+    auto plan =
+        plan::make_plan(model, describe_workload(model, options, gpu == nullptr), machine, how);
     if (!plan) return fail(plan.error().code, "{}: {}", file.path(), plan.error().message);
     if (!plan->fits) return fail(ErrorCode::out_of_memory, "{}: {}", file.path(), plan->verdict);
     return plan;
@@ -143,9 +153,9 @@ Status Engine::State::prepare(LoadWay load_way, const std::function<bool()>& can
     auto bound = model::bind_weights(file, config);
     if (!bound) return forward(bound);
     weights = std::move(*bound);
-    auto& host = *device->allocator(memory::Tier::host);
+    auto& main = *device->allocator(device->main_tier());
     auto kv = KvCache::create(config, options.kv_type, options.context, options.max_sequences,
-                              options.chunk_tokens, host);
+                              options.chunk_tokens, main);
     if (!kv) {
         return fail(ErrorCode::out_of_memory, "the KV cache for {} x {} tokens does not fit: {}",
                     options.max_sequences, options.context, kv.error().message);
@@ -153,7 +163,8 @@ Status Engine::State::prepare(LoadWay load_way, const std::function<bool()>& can
     cache = std::move(*kv);
     const std::size_t logit_rows = std::max(kMinLogitRows, options.max_sequences);
     auto memory =
-        model::allocate_activations(config, options.chunk_tokens, logit_rows, host, activations);
+        model::allocate_activations(config, options.chunk_tokens, logit_rows, main,
+                                    device->results(), activations);
     if (!memory) return forward(memory);
     activation_memory = std::move(*memory);
 
@@ -181,7 +192,8 @@ Status Engine::State::make_programs() {
 }
 
 Status Engine::State::place_weights(LoadWay load_way, const std::function<bool()>& cancel) {
-    auto& host = *device->allocator(memory::Tier::host);
+    const bool on_cpu = device->main_tier() == memory::Tier::host;
+    const bool tied = weights.output.host == weights.token_embd.host;
     std::vector<device::TensorRef*> pinned;
     LoadOptions how;
     how.way = load_way;
@@ -204,11 +216,18 @@ Status Engine::State::place_weights(LoadWay load_way, const std::function<bool()
         }
     }
     pinned.push_back(&weights.output);
+    if (!on_cpu) {
+        // The CPU reads these where the file is mapped.
+        if (!tied) pinned.push_back(&weights.token_embd);
+        weights.for_each_gain([&](device::TensorRef& gain) { pinned.push_back(&gain); });
+    }
     auto loaded_weights = load_weights(file, pinned, *device, how);
     if (!loaded_weights) return forward(loaded_weights);
     loaded = std::move(*loaded_weights);
+    if (!on_cpu && tied) weights.token_embd = weights.output;
     if (!streamed.empty()) {
-        auto made = LayerStream::create(file, *device, host, streamed, plan.streaming.buffers,
+        auto& main = *device->allocator(device->main_tier());
+        auto made = LayerStream::create(file, *device, main, streamed, plan.streaming.buffers,
                                         plan.streaming.buffer_bytes, streaming);
         if (!made) {
             return fail(made.error().code, "{}: cannot stream layers: {}", file.path(),
@@ -227,6 +246,10 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
     rows.positions = batch.positions;
     rows.runs = batch.runs;
     cache.describe(rows);
+    if (!cache.copies().empty()) {
+        if (auto status = device->copy(cache.copies()); !status) return status;
+        cache.copied();
+    }
     auto ticket = device->submit(*body, rows, {});
     if (!ticket) return forward(ticket);
     if (batch.logit_rows.empty()) {
@@ -314,17 +337,29 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     options.chunk_tokens =
         std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
 
-    auto planned = plan_memory(*file, *config, options);
+    // A GPU is asked what it has; the CPU is told what it may take.
+    std::unique_ptr<device::Device> device;
+    if (is_gpu(options.device)) {
+        const std::size_t budget =
+            options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
+        auto opened = open_device(options.device, options.threads, budget, options.time_steps);
+        if (!opened) return forward(opened);
+        device = std::move(*opened);
+    }
+    auto planned = plan_memory(*file, *config, options, device.get());
     if (!planned) return forward(planned);
-    auto device = open_device(options.device, options.threads, planned->allowed_bytes);
-    if (!device) return forward(device);
+    if (device == nullptr) {
+        auto opened = open_device(options.device, options.threads, planned->allowed_bytes, false);
+        if (!opened) return forward(opened);
+        device = std::move(*opened);
+    }
     if (options.device == "auto") options.device = "cpu";
 
     auto state =
         std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
     state->config = std::move(*config);
     state->plan = std::move(*planned);
-    state->device = std::move(*device);
+    state->device = std::move(device);
     state->stop_ids = std::move(vocabulary->stop_ids);
     state->n_vocab =
         vocabulary->pieces.size() == kPaddedVocab ? kGemmaVocab : vocabulary->pieces.size();
@@ -345,6 +380,7 @@ std::span<const std::int32_t> Engine::stop_ids() const { return state_->stop_ids
 std::size_t Engine::n_vocab() const { return state_->n_vocab; }
 const EngineOptions& Engine::options() const { return state_->options; }
 std::string Engine::device_name() const { return state_->device->info().name; }
+std::span<const std::string> Engine::warnings() const { return state_->device->info().warnings; }
 
 Result<const text::ChatTemplate*> Engine::chat_template() const {
     const auto& found = state_->chat_template;
@@ -356,15 +392,16 @@ Result<const text::ChatTemplate*> Engine::chat_template() const {
 const plan::Plan& Engine::plan() const { return state_->plan; }
 
 MemoryUse Engine::memory() const {
-    const memory::Usage host = state_->device->allocator(memory::Tier::host)->usage();
+    device::Device& device = *state_->device;
+    const memory::Usage main = device.allocator(device.main_tier())->usage();
     MemoryUse use;
-    use.weight_bytes = state_->loaded.memory.bytes() + state_->loaded.mapped_bytes +
+    use.weight_bytes = state_->loaded.bytes() + state_->loaded.mapped_bytes +
                        (state_->stream == nullptr ? 0 : state_->stream->bytes());
     use.kv_bytes = state_->cache.bytes();
     use.workspace_bytes =
-        host.used - use.kv_bytes - (use.weight_bytes - state_->loaded.mapped_bytes);
-    use.peak_bytes = host.peak;
-    use.budget_bytes = host.budget;
+        main.used - use.kv_bytes - (use.weight_bytes - state_->loaded.mapped_bytes);
+    use.peak_bytes = main.peak;
+    use.budget_bytes = main.budget;
     return use;
 }
 

@@ -28,7 +28,10 @@ class SlowDisk;
 namespace unicorn::engine {
 
 struct EngineOptions {
-    std::string device = "auto";  // "auto" or "cpu"
+    /// "auto" (the CPU), "cpu", or a Vulkan device: "vulkan" (the first GPU), "vulkan:1" (by index),
+    /// "vulkan:radeon" (by a part of its name; software devices only so).
+    std::string device = "auto";
+    bool time_steps = false;  // step_seconds() of GPUs, too, which slows them down
     std::size_t threads = 0;      // of the CPU, at most 4 for each it has (or 16); 0: one for each
     std::size_t context = 0;      // tokens a sequence can hold; 0: min(model's maximum, 4096)
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
@@ -134,6 +137,8 @@ public:
     const EngineOptions& options() const;  // as in force: no zeros left
     /// What runs the model, for people: "cpu, 2 threads, avx512".
     std::string device_name() const;
+    /// What a user should know of it, a line each.
+    std::span<const std::string> warnings() const;
     MemoryUse memory() const;
     const plan::Plan& plan() const;
     LoadReport load_report() const;
@@ -145,7 +150,7 @@ public:
     std::uint64_t head_bytes() const;
 
     /// Seconds spent so far in each kind of step, for breakdowns: names and times, the same order
-    /// every time.
+    /// every time. Of a GPU only with time_steps.
     std::vector<std::pair<std::string_view, double>> step_seconds() const;
 
     /// Errors: out_of_memory, when max_sequences are in use.

@@ -1,7 +1,6 @@
 #include "engine/kv_cache.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 #include "kernels/kv_page.h"
@@ -37,7 +36,6 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
     cache.window_ = config.window;
     cache.page_bytes_ = config.n_kv_heads * kernels::kv_page_bytes(type, config.head_dim);
 
-    std::size_t bytes = 0;
     std::array<std::size_t, device::kLayerGroups> pool_bytes{};
     for (std::size_t g = 0; g < device::kLayerGroups; ++g) {
         Group& group = cache.groups_[g];
@@ -55,17 +53,17 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
             group.free[i] = static_cast<std::int32_t>(pages - 1 - i);
         group.tables.assign(max_sequences * cache.pages_per_slot_, kNone);
         pool_bytes[g] = (pages * cache.page_bytes_ + kAlignment - 1) / kAlignment * kAlignment;
-        bytes += 2 * group.layers.size() * pool_bytes[g];
     }
     for (std::size_t i = max_sequences; i-- > 0;)
         cache.free_slots_.push_back(static_cast<std::int32_t>(i));
 
-    auto memory = allocator.allocate(bytes, kAlignment);
-    if (!memory) return forward(memory);
-    cache.memory_ = std::move(*memory);
-
+    // K and V of all layers in one piece of memory, or in as few as the allocator can give.
+    struct Pool {
+        device::TensorRef* ref;
+        std::size_t bytes;
+    };
+    std::vector<Pool> pools;
     cache.layers_.resize(config.n_layers);
-    std::size_t offset = 0;
     for (std::size_t g = 0; g < device::kLayerGroups; ++g) {
         const Group& group = cache.groups_[g];
         for (const std::size_t layer : group.layers) {
@@ -76,14 +74,32 @@ Result<KvCache> KvCache::create(const model::Config& config, tensor::DType type,
                 pool->tier = allocator.tier();
                 pool->rows = group.references.size() * config.n_kv_heads * kPageTokens;
                 pool->cols = config.head_dim;
-                if (cache.memory_.host() != nullptr) pool->host = cache.memory_.host() + offset;
-                if (cache.memory_.device_address() != 0)
-                    pool->device_address = cache.memory_.device_address() + offset;
-                offset += pool_bytes[g];
+                pools.push_back({pool, pool_bytes[g]});
             }
         }
     }
+    const std::size_t most = allocator.max_piece_bytes();
+    for (std::size_t first = 0; first < pools.size();) {
+        std::size_t last = first, bytes = 0;
+        while (last < pools.size() && (last == first || pools[last].bytes <= most - bytes))
+            bytes += pools[last++].bytes;
+        auto memory = allocator.allocate(bytes, kAlignment);
+        if (!memory) return forward(memory);
+        for (std::size_t offset = 0; first < last; offset += pools[first++].bytes) {
+            device::TensorRef& pool = *pools[first].ref;
+            if (memory->host() != nullptr) pool.host = memory->host() + offset;
+            if (memory->device_address() != 0)
+                pool.device_address = memory->device_address() + offset;
+        }
+        cache.memory_.push_back(std::move(*memory));
+    }
     return cache;
+}
+
+std::size_t KvCache::bytes() const {
+    std::size_t sum = 0;
+    for (const memory::Allocation& memory : memory_) sum += memory.bytes();
+    return sum;
 }
 
 void KvCache::describe(device::Batch& batch) const {
@@ -140,8 +156,8 @@ void KvCache::make_exclusive(Group& group, std::int32_t slot, std::size_t index)
     if (page != kNone) {
         for (const std::size_t layer : group.layers) {
             for (const device::TensorRef* pool : {&layers_[layer].k, &layers_[layer].v}) {
-                std::memcpy(pool->host + static_cast<std::size_t>(own) * page_bytes_,
-                            pool->host + static_cast<std::size_t>(page) * page_bytes_, page_bytes_);
+                copies_.push_back({*pool, static_cast<std::size_t>(page) * page_bytes_,
+                                   static_cast<std::size_t>(own) * page_bytes_, page_bytes_});
             }
         }
         --group.references[static_cast<std::size_t>(page)];

@@ -8,10 +8,12 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "device/batch.h"
+#include "device/device.h"
 #include "memory/allocator.h"
 #include "model/config.h"
 
@@ -29,7 +31,7 @@ public:
     const std::vector<device::KvCache>& layers() const { return layers_; }
     /// Fills in the page tables of a batch.
     void describe(device::Batch& batch) const;
-    std::size_t bytes() const { return memory_.bytes(); }
+    std::size_t bytes() const;
 
     /// A timeline without tokens. Errors: out_of_memory, when all slots are taken.
     Result<std::int32_t> open_slot();
@@ -40,6 +42,10 @@ public:
     /// Makes positions [first, first + n) writable, n <= chunk: pages taken or copied as needed,
     /// local pages that no query from `first` on can see given back. There is always room.
     void prepare_write(std::int32_t slot, std::size_t first, std::size_t n);
+    /// Pages that prepare_write() found shared: to be copied before the next pass, then forgotten by
+    /// copied().
+    std::span<const device::Copy> copies() const { return copies_; }
+    void copied() { copies_.clear(); }
 
     /// Forgets positions from `n` on. False when local layers no longer hold what a query at
     /// position `n` needs: then the timeline is empty and must be computed anew.
@@ -72,7 +78,8 @@ private:
     std::vector<device::KvCache> layers_;
     std::array<Group, device::kLayerGroups> groups_;
     std::vector<std::int32_t> free_slots_;
-    memory::Allocation memory_;
+    std::vector<device::Copy> copies_;
+    std::vector<memory::Allocation> memory_;
 };
 
 }  // namespace unicorn::engine

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "kernels/kv_page.h"
 #include "memory/host_allocator.h"
 
@@ -72,6 +74,11 @@ TEST_F(KvCacheTest, ForksShareUntilOneWrites) {
         EXPECT_FALSE(cache.open_slot());  // both slots are taken
 
         cache.prepare_write(b, 40, 1);
+        // The tail page of each of the 7 layers' K and V: of 6 local ones and a global one.
+        EXPECT_EQ(cache.copies().size(), 14U);
+        for (const device::Copy& c : cache.copies())
+            std::memcpy(c.matrix.host + c.to, c.matrix.host + c.from, c.bytes);
+        cache.copied();
         EXPECT_EQ(page(cache, kGlobal, a, 0), page(cache, kGlobal, b, 0));
         const std::int32_t own = page(cache, kGlobal, b, 40);
         EXPECT_NE(own, shared);

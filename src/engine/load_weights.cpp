@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/progress.h"
+#include "memory/host_allocator.h"
 
 namespace unicorn::engine {
 namespace {
@@ -20,6 +21,8 @@ constexpr std::size_t kReadsInFlight = 32;
 // by 5 %, of which the panels of q3_k take 3.6 (their sub-scales are widened to bytes).
 constexpr std::size_t kStagingShare = 100;
 constexpr std::size_t kLeastDepth = 2;
+// Of a GPU's memory, taken at once: what is left of a larger one may lie in pieces.
+constexpr std::size_t kLargestPiece = std::size_t{1} << 30;
 constexpr std::size_t kMapStep = std::size_t{8} << 20;
 
 /// All pieces once, in order, and the first error of any thread.
@@ -139,21 +142,36 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
     const auto out_of_memory = [&](const Error& error) {
         return fail(error.code, "{}: the weights do not fit: {}", file.path(), error.message);
     };
-    auto& host = *device.allocator(memory::Tier::host);
+    auto& target = *device.allocator(device.main_tier());
+    memory::HostAllocator beside(memory::available_memory_bytes());
+    memory::TierAllocator* host = device.allocator(memory::Tier::host);
+    if (host == nullptr) host = &beside;  // for buffers
     std::vector<device::TensorRef> targets;
     std::vector<Piece> pieces;
     if (bytes > 0) {
-        auto memory = host.allocate(bytes, kAlignment);
-        if (!memory) return out_of_memory(memory.error());
-        loaded.memory = std::move(*memory);
-        std::byte* at = loaded.memory.host();
-        for (const device::TensorRef* w : moved) {
-            const device::Placement place = device.place(*w);
-            device::TensorRef& to = targets.emplace_back(*w);
-            to.layout = place.layout;
-            to.tier = memory::Tier::host;
-            to.host = at;
-            at += padded(place.bytes);
+        const std::size_t limit = target.max_piece_bytes();
+        const std::size_t most = limit == SIZE_MAX ? limit : std::min(limit, kLargestPiece);
+        for (std::size_t first = 0, last = 0; first < moved.size(); first = last) {
+            std::size_t piece_bytes = 0;
+            for (; last < moved.size(); ++last) {
+                const std::size_t more = padded(device.place(*moved[last]).bytes);
+                if (last > first && more > most - std::min(most, piece_bytes)) break;
+                piece_bytes += more;
+            }
+            auto memory = target.allocate(piece_bytes, kAlignment);
+            if (!memory) return out_of_memory(memory.error());
+            std::size_t offset = 0;
+            for (std::size_t i = first; i < last; ++i) {
+                const device::Placement place = device.place(*moved[i]);
+                device::TensorRef& to = targets.emplace_back(*moved[i]);
+                to.layout = place.layout;
+                to.tier = target.tier();
+                to.host = memory->host() == nullptr ? nullptr : memory->host() + offset;
+                to.device_address =
+                    memory->device_address() == 0 ? 0 : memory->device_address() + offset;
+                offset += padded(place.bytes);
+            }
+            loaded.memory.push_back(std::move(*memory));
         }
         for (std::size_t i = 0; i < moved.size(); ++i)
             cut_pieces(file, *moved[i], targets[i], pieces);
@@ -175,11 +193,11 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
     std::vector<PieceReader> readers;
     if (!pieces.empty()) {
         // Where memory is short, with fewer reads on their way.
-        const memory::Usage usage = host.usage();
+        const memory::Usage usage = host->usage();
         if (n_threads * PieceReader::staging_bytes(depth, piece_bytes) > usage.budget - usage.used)
             depth = kLeastDepth;
         const std::size_t each = PieceReader::staging_bytes(depth, piece_bytes);
-        auto memory = host.allocate(n_threads * each, kReadAlignment);
+        auto memory = host->allocate(n_threads * each, kReadAlignment);
         if (!memory) return out_of_memory(memory.error());
         staging = std::move(*memory);
         for (std::size_t t = 0; t < n_threads; ++t) {
@@ -221,7 +239,7 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
         file_of(file, *moved[i]).drop({moved[i]->host, device::stored_bytes(*moved[i])});
         *moved[i] = targets[i];
     }
-    loaded.peak_bytes = loaded.memory.bytes() + loaded.mapped_bytes + staging.bytes();
+    loaded.peak_bytes = loaded.bytes() + loaded.mapped_bytes + staging.bytes();
     loaded.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return loaded;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "device/device.h"
 #include "engine/piece_reader.h"
@@ -21,19 +22,25 @@ struct LoadOptions {
 
 /// Weights where a device's steps want them.
 struct LoadedWeights {
-    memory::Allocation memory;
+    std::vector<memory::Allocation> memory;  // one, where the device has pieces that large
     ReadStats stats;
     std::uint64_t mapped_bytes = 0;  // used as they lie in the file
     std::size_t peak_bytes = 0;      // of weights, mapped ones too, and buffers for reading
     double seconds = 0;
+
+    std::size_t bytes() const {
+        std::size_t sum = 0;
+        for (const memory::Allocation& piece : memory) sum += piece.bytes();
+        return sum;
+    }
 };
 
 /// The least memory for buffers that loading needs beside its target, with pieces of at most
 /// `piece_bytes`.
 std::size_t load_staging_bytes(std::size_t threads, std::size_t piece_bytes);
 
-/// Brings `matrices`, which lie as in `file`, to where `device` wants them, by all threads:
-/// straight from the disk, or from the page cache for what is in it. Rewrites the references.
+/// Brings `matrices`, which lie as in `file`, to where `device` wants them (its main tier), by all
+/// threads: straight from the disk, or from the page cache for what is in it. Rewrites the references.
 /// Shows progress. The result is the same bytes whatever the way.
 /// Errors: out_of_memory, naming the file and what there is; io; unsupported, for a forced way
 /// that this machine lacks; cancelled. The references are then as before.

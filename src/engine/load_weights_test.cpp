@@ -94,7 +94,7 @@ TEST_P(LoadWeights, BytesAreTheSameByEveryWay) {
         EXPECT_EQ(loaded->mapped_bytes > 0, !quantized && options.way == LoadWay::automatic);
         // Nothing but the weights is left.
         EXPECT_EQ(model.device->allocator(memory::Tier::host)->usage().used,
-                  loaded->memory.bytes());
+                  loaded->bytes());
     }
 }
 

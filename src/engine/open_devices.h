@@ -9,14 +9,21 @@
 
 namespace unicorn::engine {
 
-/// Opens the device called `name`: "auto" (the best there is) or "cpu" with `threads` threads.
-/// What it allocates never exceeds `budget_bytes`.
-/// Errors: unsupported, naming what is; out_of_memory.
+/// Whether `name` is that of a device with memory of its own: "vulkan", "vulkan:...".
+bool is_gpu(std::string_view name);
+
+/// Opens the device called `name`: "auto" (the best there is, today the CPU), "cpu" with `threads`
+/// threads, or "vulkan", "vulkan:1", "vulkan:radeon" (backends/vulkan/select_device.h).
+/// What it allocates never exceeds `budget_bytes`. `time_steps`: a GPU measures each step.
+/// Errors: unsupported, naming what is, or what a device lacks; not_found; out_of_memory.
 Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::size_t threads,
-                                                    std::size_t budget_bytes);
+                                                    std::size_t budget_bytes, bool time_steps);
 
 /// Bytes that the CPU's programs of a forward pass take beside activations and cache.
 std::uint64_t cpu_scratch_bytes(const plan::ModelSpec& model, const plan::Workload& workload,
                                 std::size_t threads);
+
+/// The same, at most, of a Vulkan device's programs.
+std::uint64_t vulkan_scratch_bytes(const plan::ModelSpec& model, const plan::Workload& workload);
 
 }  // namespace unicorn::engine

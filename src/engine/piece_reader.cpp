@@ -159,7 +159,8 @@ static void take_pages(const device::TensorRef& to, std::size_t first, std::size
 }
 
 void PieceReader::pack(const Piece& piece, const std::byte* rows) {
-    if (fresh_target_) take_pages(piece.to, piece.first_row, piece.last_row);
+    if (fresh_target_ && piece.to.tier == memory::Tier::host)
+        take_pages(piece.to, piece.first_row, piece.last_row);
     const double start = thread_cpu_s();
     device_->pack(piece.to, piece.first_row, piece.last_row, rows);
     stats_.pack_cpu_s += thread_cpu_s() - start;

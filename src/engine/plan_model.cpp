@@ -57,6 +57,31 @@ void repack_for_cpu(plan::ModelSpec& model) {
         tensor.bytes = (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+void repack_for_device(plan::ModelSpec& model, const device::Device& device) {
+    for (plan::TensorSpec& tensor : model.tensors) {
+        device::TensorRef matrix;
+        matrix.type = tensor.type;
+        matrix.rows = tensor.rows;
+        matrix.cols = tensor.cols;
+        tensor.bytes = (device.place(matrix).bytes + kAlignment - 1) / kAlignment * kAlignment;
+    }
+}
+
+plan::HardwareProfile gpu_profile(device::Device& gpu, std::size_t host_bytes) {
+    plan::HardwareProfile machine = plan::cpu_only_profile(host_bytes, host_bytes);
+    const memory::Tier tier = gpu.main_tier();
+    const memory::Usage usage = gpu.allocator(tier)->usage();
+    const std::uint64_t room = usage.budget - usage.used;
+    machine.pools.push_back({"gpu", room, room});
+    machine.tiers.push_back({tier, "gpu", room, 0, false});
+    plan::DeviceProfile device;
+    device.kind = plan::DeviceKind::gpu;
+    device.name = gpu.info().name;
+    device.tiers = {tier};
+    machine.devices.push_back(std::move(device));
+    return machine;
+}
+
 std::uint64_t estimated_process_bytes(std::size_t n_vocab) {
     // Found in use: 1.6 MB with 8,192 tokens, 26.6 MB with 262,144.
     constexpr std::uint64_t kProgram = std::uint64_t{2} << 20, kToken = 112;
@@ -86,6 +111,10 @@ plan::Workload describe_workload(const plan::ModelSpec& model, const EngineOptio
         }
         workload.load_staging_bytes = load_staging_bytes(threads, piece_bytes);
         workload.stream_staging_bytes = LayerStream::staging_bytes({}, piece_bytes);
+    } else {
+        workload.scratch_bytes = [model](const plan::Workload& w) {
+            return vulkan_scratch_bytes(model, w);
+        };
     }
     return workload;
 }

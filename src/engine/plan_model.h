@@ -1,6 +1,7 @@
 #pragma once
 // What the planner is told of a model and of what the engine allocates for it.
 
+#include "device/device.h"
 #include "engine/engine.h"
 #include "formats/gguf.h"
 #include "model/config.h"
@@ -14,6 +15,13 @@ plan::ModelSpec describe_model(const formats::Gguf& file, const model::Config& c
 /// Sizes of matrices as the CPU keeps them: quantised ones repacked in panels, each from a multiple
 /// of 64 bytes on.
 void repack_for_cpu(plan::ModelSpec& model);
+
+/// Sizes of matrices as `device` keeps them.
+void repack_for_device(plan::ModelSpec& model, const device::Device& device);
+
+/// A machine in which `gpu` is all there is to plan for: its main tier, with what its budget has
+/// left, and `host_bytes` for the CPU.
+plan::HardwareProfile gpu_profile(device::Device& gpu, std::size_t host_bytes);
 
 /// What a process with a vocabulary of `n_vocab` takes beside what is planned, about: never less
 /// than what Engine::open() finds in use.

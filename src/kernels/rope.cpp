@@ -80,19 +80,36 @@ UNICORN_TARGET_AVX512 void norm_rope_avx512(float* x, const float* gain, float e
 
 }  // namespace
 
+namespace {
+
+/// Calls visit(i, frequency[i] rounded to f32) for i in [0, half).
+template <typename Visit>
+void for_frequencies(double base, double divisor, std::size_t half, const Visit& visit) {
+    // Powers by repeated multiplication: step i is off by at most 2i * 2^-53, far below f32's
+    // rounding.
+    const double ratio = std::pow(base, -1.0 / static_cast<double>(half));
+    double frequency = 1.0 / divisor;
+    for (std::size_t i = 0; i < half; ++i) {
+        visit(i, static_cast<float>(frequency));
+        frequency *= ratio;
+    }
+}
+
+}  // namespace
+
+void rope_frequencies(double base, double divisor, std::span<float> out) {
+    for_frequencies(base, divisor, out.size(),
+                    [&](std::size_t i, float frequency) { out[i] = frequency; });
+}
+
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
                  std::span<float> sin) {
     UNICORN_DCHECK(!cos.empty() && cos.size() == sin.size());
-    // Powers by repeated multiplication: step i is off by at most 2i * 2^-53, far below f32's
-    // rounding.
-    const double ratio = std::pow(base, -1.0 / static_cast<double>(cos.size()));
-    double frequency = 1.0 / divisor;
-    for (std::size_t i = 0; i < cos.size(); ++i) {
-        const float angle = static_cast<float>(position) * static_cast<float>(frequency);
+    for_frequencies(base, divisor, cos.size(), [&](std::size_t i, float frequency) {
+        const float angle = static_cast<float>(position) * frequency;
         cos[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
         sin[i] = static_cast<float>(std::sin(static_cast<double>(angle)));
-        frequency *= ratio;
-    }
+    });
 }
 
 void norm_rope(Isa isa, std::span<float> x, std::span<const float> gain, float eps,

@@ -22,6 +22,9 @@ namespace unicorn::kernels {
 void rope_angles(std::int32_t position, double base, double divisor, std::span<float> cos,
                  std::span<float> sin);
 
+/// frequency[i] as above, i in [0, E/2), rounded to f32. Shapes    out: [E/2].
+void rope_frequencies(double base, double divisor, std::span<float> out);
+
 /// One head vector, in place: x = rms_norm(x, gain), then for i < E/2
 ///   x'[i] = x[i] cos[i] - x[i+E/2] sin[i];  x'[i+E/2] = x[i+E/2] cos[i] + x[i] sin[i].
 /// Shapes    x, gain: [E] f32; cos, sin: [E/2] f32; any alignment; E even, 16 or more.

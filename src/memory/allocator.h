@@ -69,6 +69,8 @@ public:
     virtual ~TierAllocator() = default;
     virtual Tier tier() const = 0;
     virtual Usage usage() const = 0;
+    /// The largest piece that allocate() can give.
+    virtual std::size_t max_piece_bytes() const { return SIZE_MAX; }
     /// Takes `bytes` (> 0) aligned to `alignment` bytes (a power of two, at most a page). Fresh
     /// memory reads as zero.
     /// Errors: out_of_memory when used + bytes > budget, or when the system refuses. Nothing is

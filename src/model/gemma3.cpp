@@ -8,9 +8,10 @@
 
 namespace unicorn::model {
 
-Result<memory::Allocation> allocate_activations(const Config& c, std::size_t rows,
-                                                std::size_t logit_rows,
-                                                memory::TierAllocator& allocator, Activations& a) {
+Result<ActivationMemory> allocate_activations(const Config& c, std::size_t rows,
+                                              std::size_t logit_rows,
+                                              memory::TierAllocator& allocator,
+                                              memory::TierAllocator& results, Activations& a) {
     struct Shape {
         device::TensorRef* ref;
         std::size_t rows, cols;
@@ -18,31 +19,39 @@ Result<memory::Allocation> allocate_activations(const Config& c, std::size_t row
             return (rows * cols * sizeof(float) + 63) / 64 * 64;
         }  // keeps all 64-byte aligned
     };
-    const std::array shapes = {
-        Shape{&a.residual, rows, c.dim},
-        Shape{&a.x, rows, c.dim},
-        Shape{&a.q, rows, c.n_heads * c.head_dim},
-        Shape{&a.k, rows, c.n_kv_heads * c.head_dim},
-        Shape{&a.v, rows, c.n_kv_heads * c.head_dim},
-        Shape{&a.attention, rows, c.n_heads * c.head_dim},
-        Shape{&a.branch, rows, c.dim},
-        Shape{&a.ffn, rows, c.ffn_dim},
-        Shape{&a.logits, logit_rows, c.n_vocab},
+    const auto place = [](std::span<const Shape> shapes,
+                          memory::TierAllocator& from) -> Result<memory::Allocation> {
+        std::size_t bytes = 0;
+        for (const Shape& shape : shapes) bytes += shape.bytes();
+        auto memory = from.allocate(bytes, 64);
+        if (!memory) return memory;
+        std::size_t offset = 0;
+        for (const Shape& shape : shapes) {
+            *shape.ref =
+                device::TensorRef{.tier = from.tier(), .rows = shape.rows, .cols = shape.cols};
+            if (memory->host() != nullptr) shape.ref->host = memory->host() + offset;
+            if (memory->device_address() != 0)
+                shape.ref->device_address = memory->device_address() + offset;
+            offset += shape.bytes();
+        }
+        return memory;
     };
-    std::size_t bytes = 0;
-    for (const Shape& shape : shapes) bytes += shape.bytes();
-    auto memory = allocator.allocate(bytes, 64);
-    if (!memory) return memory;
-    std::size_t offset = 0;
-    for (const Shape& shape : shapes) {
-        *shape.ref =
-            device::TensorRef{.tier = allocator.tier(), .rows = shape.rows, .cols = shape.cols};
-        if (memory->host() != nullptr) shape.ref->host = memory->host() + offset;
-        if (memory->device_address() != 0)
-            shape.ref->device_address = memory->device_address() + offset;
-        offset += shape.bytes();
-    }
-    return memory;
+    auto activations = place(
+        std::array{
+            Shape{&a.residual, rows, c.dim},
+            Shape{&a.x, rows, c.dim},
+            Shape{&a.q, rows, c.n_heads * c.head_dim},
+            Shape{&a.k, rows, c.n_kv_heads * c.head_dim},
+            Shape{&a.v, rows, c.n_kv_heads * c.head_dim},
+            Shape{&a.attention, rows, c.n_heads * c.head_dim},
+            Shape{&a.branch, rows, c.dim},
+            Shape{&a.ffn, rows, c.ffn_dim},
+        },
+        allocator);
+    if (!activations) return forward(activations);
+    auto logits = place(std::array{Shape{&a.logits, logit_rows, c.n_vocab}}, results);
+    if (!logits) return forward(logits);
+    return ActivationMemory{std::move(*activations), std::move(*logits)};
 }
 
 ForwardPass forward_pass(const Config& c, const Weights& w, const Activations& a,

@@ -22,11 +22,16 @@ struct Activations {
     device::TensorRef logits;     // [logit rows, V]
 };
 
-/// Takes one piece of `allocator`'s memory for activations of `rows` rows and `logit_rows` rows of
-/// logits, and points `a` into it. Errors: out_of_memory.
-Result<memory::Allocation> allocate_activations(const Config& config, std::size_t rows,
-                                                std::size_t logit_rows,
-                                                memory::TierAllocator& allocator, Activations& a);
+struct ActivationMemory {
+    memory::Allocation activations, logits;
+};
+
+/// Takes a piece of `allocator`'s memory for activations of `rows` rows and one of `results`'s for
+/// `logit_rows` rows of logits, and points `a` into them. Errors: out_of_memory.
+Result<ActivationMemory> allocate_activations(const Config& config, std::size_t rows,
+                                              std::size_t logit_rows,
+                                              memory::TierAllocator& allocator,
+                                              memory::TierAllocator& results, Activations& a);
 
 /// The steps of one pass. After body[layer_ends[i] - 1], `residual` holds the output of layer i.
 struct ForwardPass {

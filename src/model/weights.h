@@ -47,6 +47,18 @@ struct Weights {
         }
         visit(output);
     }
+
+    /// The same for every gain.
+    template <typename Visit>
+    void for_each_gain(Visit&& visit) {
+        for (LayerWeights& layer : layers) {
+            for (device::TensorRef* w :
+                 {&layer.attn_norm, &layer.attn_q_norm, &layer.attn_k_norm,
+                  &layer.post_attention_norm, &layer.ffn_norm, &layer.post_ffw_norm})
+                visit(*w);
+        }
+        visit(output_norm);
+    }
 };
 
 /// Finds every tensor of the model in `file`, which must outlive the result: the references point

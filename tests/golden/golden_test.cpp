@@ -117,7 +117,7 @@ TEST_P(Golden, EveryLayerAgrees) {
     ASSERT_TRUE(cache);
     const std::int32_t slot = cache->open_slot().value();
     model::Activations activations;
-    const auto memory = model::allocate_activations(*config, kChunk, 1, host, activations);
+    const auto memory = model::allocate_activations(*config, kChunk, 1, host, host, activations);
     ASSERT_TRUE(memory);
 
     const auto pass = model::forward_pass(*config, *weights, activations, cache->layers());

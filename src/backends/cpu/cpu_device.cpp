@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
 #include <system_error>
 
 #include "backends/cpu/cpu_program.h"
@@ -68,6 +69,14 @@ Status CpuDevice::wait(device::Ticket ticket) {
     for (std::uint64_t done = completed_.load(std::memory_order_acquire); done < ticket.value;) {
         done = wait_for_change(completed_, done);
     }
+    return {};
+}
+
+Status CpuDevice::copy(std::span<const device::Copy> copies) {
+    if (auto status = wait({this, submitted_.load(std::memory_order_relaxed)}); !status)
+        return status;
+    for (const device::Copy& c : copies)
+        std::memcpy(c.matrix.host + c.to, c.matrix.host + c.from, c.bytes);
     return {};
 }
 

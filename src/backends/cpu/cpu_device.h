@@ -26,7 +26,9 @@ public:
     ~CpuDevice() override;
 
     const device::DeviceInfo& info() const override { return info_; }
+    memory::Tier main_tier() const override { return memory::Tier::host; }
     memory::TierAllocator* allocator(memory::Tier tier) override;
+    memory::TierAllocator& results() override { return host_; }
     bool supports(const device::Step& step) const override;
     device::Placement place(const device::TensorRef& matrix) const override;
     void pack(const device::TensorRef& to, std::size_t first, std::size_t last,
@@ -36,6 +38,8 @@ public:
     Result<device::Ticket> submit(device::Program& program, const device::Batch& batch,
                                   std::span<const device::Ticket> after) override;
     Status wait(device::Ticket ticket) override;
+    /// Waits for what is queued and copies at once.
+    Status copy(std::span<const device::Copy> copies) override;
     device::StepSeconds step_seconds() const override { return step_seconds_; }
 
 private:

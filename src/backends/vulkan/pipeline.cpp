@@ -97,14 +97,18 @@ Pipeline::~Pipeline() {
     device_->vk().vkDestroyPipelineLayout(device_->handle(), layout_, nullptr);
 }
 
-void Pipeline::dispatch_bytes(VkCommandBuffer commands, std::span<const std::byte> params,
-                              std::array<std::uint32_t, 3> groups) const {
+void Pipeline::bind(VkCommandBuffer commands, std::span<const std::byte> params) const {
     UNICORN_CHECK(params.size() == push_constant_bytes_);
     const VolkDeviceTable& vk = device_->vk();
     vk.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline_);
     vk.vkCmdPushConstants(commands, layout_, VK_SHADER_STAGE_COMPUTE_BIT, 0,
                           static_cast<std::uint32_t>(params.size()), params.data());
-    vk.vkCmdDispatch(commands, groups[0], groups[1], groups[2]);
+}
+
+void Pipeline::dispatch_bytes(VkCommandBuffer commands, std::span<const std::byte> params,
+                              std::array<std::uint32_t, 3> groups) const {
+    bind(commands, params);
+    device_->vk().vkCmdDispatch(commands, groups[0], groups[1], groups[2]);
 }
 
 Result<std::vector<PipelineStatistic>> Pipeline::statistics() const {

@@ -31,6 +31,11 @@ memory::Usage VulkanAllocator::usage() const {
     return usage_;
 }
 
+std::size_t VulkanAllocator::max_piece_bytes() const {
+    const Capabilities& c = device_.capabilities();
+    return std::min<std::uint64_t>(c.max_allocation_bytes, c.max_buffer_bytes) / kPage * kPage;
+}
+
 std::size_t VulkanAllocator::n_arenas() const {
     const std::scoped_lock lock(mutex_);
     return arenas_.size();

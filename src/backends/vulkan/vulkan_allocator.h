@@ -26,6 +26,7 @@ public:
 
     memory::Tier tier() const override { return tier_.tier; }
     memory::Usage usage() const override;
+    std::size_t max_piece_bytes() const override;
     /// A piece has a device address, and a host address where the CPU maps the tier.
     Result<memory::Allocation> allocate(std::size_t bytes, std::size_t alignment) override;
 

@@ -1,5 +1,6 @@
 #include "backends/vulkan/vulkan_device.h"
 
+#include <array>
 #include <utility>
 
 #include "backends/vulkan/pipeline_cache.h"
@@ -137,19 +138,22 @@ VulkanDevice::~VulkanDevice() {
     vk_.vkDestroyDevice(device_, nullptr);
 }
 
-Result<std::uint64_t> VulkanDevice::submit(VkCommandBuffer commands) {
-    UNICORN_CHECK(!capabilities_.compiles_only);
+Result<std::uint64_t> VulkanDevice::submit(std::span<const VkCommandBuffer> commands) {
+    std::array<VkCommandBufferSubmitInfo, 4> buffers = {};
+    UNICORN_CHECK(!capabilities_.compiles_only && commands.size() <= buffers.size());
     const std::scoped_lock lock(queue_mutex_);
     // The queue keeps the order, and Commands::end() what memory shows to whom: no wait here.
     VkSemaphoreSubmitInfo after = {.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO};
     after.semaphore = timeline_;
     after.value = submitted_ + 1;
     after.stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT;
-    VkCommandBufferSubmitInfo buffer = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO};
-    buffer.commandBuffer = commands;
+    for (std::size_t i = 0; i < commands.size(); ++i) {
+        buffers[i].sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO;
+        buffers[i].commandBuffer = commands[i];
+    }
     VkSubmitInfo2 info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2};
-    info.commandBufferInfoCount = 1;
-    info.pCommandBufferInfos = &buffer;
+    info.commandBufferInfoCount = static_cast<std::uint32_t>(commands.size());
+    info.pCommandBufferInfos = buffers.data();
     info.signalSemaphoreInfoCount = 1;
     info.pSignalSemaphoreInfos = &after;
     if (const VkResult r = vk_.vkQueueSubmit2(queue_, 1, &info, VK_NULL_HANDLE); r != VK_SUCCESS)
@@ -222,11 +226,12 @@ Commands::~Commands() {
         device_->vk().vkDestroyCommandPool(device_->handle(), pool_, nullptr);
 }
 
-Status Commands::begin() {
+Status Commands::begin(bool overlapping) {
     const VolkDeviceTable& vk = device_->vk();
     if (const VkResult r = vk.vkResetCommandPool(device_->handle(), pool_, 0); r != VK_SUCCESS)
         return failed(r, fmt::format("{}: vkResetCommandPool", device_->name()));
-    const VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+    if (overlapping) info.flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT;
     if (const VkResult r = vk.vkBeginCommandBuffer(buffer_, &info); r != VK_SUCCESS)
         return failed(r, fmt::format("{}: vkBeginCommandBuffer", device_->name()));
     return {};

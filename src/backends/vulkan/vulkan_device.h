@@ -48,7 +48,9 @@ public:
 
     /// Queues `commands` behind everything submitted here before, and returns its place: a value
     /// of this device's timeline, one more than the last. Thread-safe. Errors: device_lost.
-    Result<std::uint64_t> submit(VkCommandBuffer commands);
+    Result<std::uint64_t> submit(VkCommandBuffer commands) { return submit({&commands, 1}); }
+    /// The same for several, one after the other, as one submission. At most 4.
+    Result<std::uint64_t> submit(std::span<const VkCommandBuffer> commands);
     /// Blocks until the timeline has reached `value`, which submit() gave. Errors: device_lost.
     Status wait(std::uint64_t value);
     /// How far the timeline has come. Errors: device_lost.
@@ -95,8 +97,9 @@ public:
     ~Commands();
 
     VkCommandBuffer handle() const { return buffer_; }
-    /// Begins anew; what was recorded before is gone. It must not be in flight.
-    Status begin();
+    /// Begins anew; what was recorded before is gone. It must not be in flight. `overlapping`: it
+    /// may be submitted again before it has finished.
+    Status begin(bool overlapping = false);
     /// Ends the recording with a barrier that shows all that was written to the CPU and to later
     /// submissions.
     Status end();

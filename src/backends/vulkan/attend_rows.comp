@@ -1,0 +1,140 @@
+#version 460
+// Attention of one row over a span of its keys, for all query heads of a KV head: K and V are read
+// once for them. Workgroup (item, KV head). Blocks of 128 keys: each invocation scores a key, then
+// all of them sum V, four elements and every lane-th key each. Softmax online, block by block.
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int16 : require
+#extension GL_EXT_shader_16bit_storage : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+
+layout(local_size_x = 128) in;
+layout(constant_id = 0) const uint kDim = 64;   // E, a multiple of 16
+layout(constant_id = 1) const uint kType = 1;   // tensor::DType of the cache: f32, f16 or q8_0
+layout(constant_id = 2) const uint kGroup = 1;  // query heads of a KV head, at most 8
+
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
+layout(buffer_reference) buffer Items;
+#include "backends/vulkan/address.glsl"
+#include "backends/vulkan/attention.params.h"
+#include "backends/vulkan/kv_load.glsl"
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Items { RowItem at[]; };
+layout(push_constant) uniform Push { AttentionParams p; };
+
+const uint kKeys = 128;
+const uint kQuads = kDim / 4;           // of a vector
+const uint kLanes = kKeys / kQuads;     // keys that are summed at once
+shared vec4 q[kGroup * kQuads];
+shared float weights[kGroup * kKeys];
+shared float subgroup_max[kGroup * 32];
+shared float subgroup_sum[kGroup * 32];
+shared vec4 sums[kLanes * kGroup * kQuads];
+
+void main() {
+    const RowItem item = p.items.at[gl_WorkGroupID.x];
+    const uint head = gl_WorkGroupID.y, i = gl_LocalInvocationIndex;
+    const uint row_vectors = uint(item.row) * p.n_kv_heads + head;  // of kGroup * kDim
+    for (uint j = i; j < kGroup * kQuads; j += kKeys)
+        q[j] = Vectors(uvec2(p.q)).at[row_vectors * kGroup * kQuads + j] * p.scale;
+    barrier();
+
+    float top[kGroup], total[kGroup];
+    vec4 sum[kGroup];
+    [[unroll]] for (uint g = 0; g < kGroup; ++g) {
+        top[g] = uintBitsToFloat(0xFF800000u);
+        total[g] = 0;
+        sum[g] = vec4(0);
+    }
+    const uint quad = i % kQuads, lane = i / kQuads;
+    for (int first = item.first_key; first <= item.last_key; first += int(kKeys)) {
+        const int key = first + int(i);
+        float score[kGroup];
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) score[g] = uintBitsToFloat(0xFF800000u);
+        if (key <= item.last_key) {
+            const uint page = uint(p.pages.at[item.table + key / int(kPageTokens)]);
+            const uvec2 at = element_address(p.k_pool, page * p.n_kv_heads + head, kPageBytes);
+            [[unroll]] for (uint g = 0; g < kGroup; ++g) score[g] = 0;
+            [[unroll]] for (uint e = 0; e < kDim; e += 8) {
+                vec4 a, b;
+                load_8(at, uint(key) % kPageTokens, e, a, b);
+                [[unroll]] for (uint g = 0; g < kGroup; ++g) {
+                    score[g] += dot(q[g * kQuads + e / 4], a) + dot(q[g * kQuads + e / 4 + 1], b);
+                }
+            }
+        }
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) {
+            const float most = subgroupMax(score[g]);
+            if (subgroupElect()) subgroup_max[g * 32 + gl_SubgroupID] = most;
+        }
+        barrier();
+        float faded[kGroup];
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) {
+            float most = top[g];
+            for (uint s = 0; s < gl_NumSubgroups; ++s) most = max(most, subgroup_max[g * 32 + s]);
+            faded[g] = exp(top[g] - most);
+            top[g] = most;
+            const float weight = exp(score[g] - most);
+            weights[g * kKeys + i] = weight;
+            const float part = subgroupAdd(weight);
+            if (subgroupElect()) subgroup_sum[g * 32 + gl_SubgroupID] = part;
+        }
+        barrier();
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) {
+            float part = 0;
+            for (uint s = 0; s < gl_NumSubgroups; ++s) part += subgroup_sum[g * 32 + s];
+            total[g] = total[g] * faded[g] + part;
+            sum[g] *= faded[g];
+        }
+        if (lane < kLanes) {
+            const int n = min(int(kKeys), item.last_key - first + 1);
+            [[unroll]] for (uint step = 0; step < kKeys; step += kLanes) {
+                const int j = int(lane + step);
+                if (j < n) {
+                    const int v_key = first + j;
+                    const uint page = uint(p.pages.at[item.table + v_key / int(kPageTokens)]);
+                    const vec4 v =
+                        load_4(element_address(p.v_pool, page * p.n_kv_heads + head, kPageBytes),
+                               uint(v_key) % kPageTokens, quad * 4);
+                    [[unroll]] for (uint g = 0; g < kGroup; ++g)
+                        sum[g] += weights[g * kKeys + j] * v;
+                }
+            }
+        }
+        barrier();  // before the weights of the next block
+    }
+
+    if (lane < kLanes) {
+        [[unroll]] for (uint g = 0; g < kGroup; ++g)
+            sums[(lane * kGroup + g) * kQuads + quad] = sum[g];
+    }
+    barrier();
+    for (uint j = i; j < kGroup * kQuads; j += kKeys) {
+        vec4 all = vec4(0);
+        for (uint l = 0; l < kLanes; ++l) all += sums[l * kGroup * kQuads + j];
+        float whole = 0;
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) whole = j / kQuads == g ? total[g] : whole;
+        if (item.part < 0) {
+            Vectors(uvec2(p.to)).at[row_vectors * kGroup * kQuads + j] = all / whole;
+        } else {
+            const uint to = ((uint(item.part) * p.n_kv_heads + head) * kGroup + j / kQuads) *
+                                (kDim + 2) + j % kQuads * 4;
+            [[unroll]] for (uint l = 0; l < 4; ++l) p.parts.at[to + l] = all[l];
+        }
+    }
+    if (item.part >= 0 && i < kGroup) {
+        float most = 0, whole = 0;
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) {
+            if (i == g) {
+                most = top[g];
+                whole = total[g];
+            }
+        }
+        const uint to = ((uint(item.part) * p.n_kv_heads + head) * kGroup + i) * (kDim + 2) + kDim;
+        p.parts.at[to] = most;
+        p.parts.at[to + 1] = whole;
+    }
+}

@@ -1,0 +1,45 @@
+// Parameters of attend_rows.comp, attend_tiles.comp and merge_spans.comp, and the lists of work that
+// the CPU writes for each pass: a dispatch has as many workgroups as there are items.
+#include "backends/vulkan/shader_types.h"
+
+UNICORN_PARAMS_BEGIN
+/// One row's keys first_key..last_key. `part` < 0: all that the row sees, so `to` gets the result.
+struct RowItem {
+    UNICORN_INT row;
+    UNICORN_INT table;      // where in `pages` the sequence's page table begins
+    UNICORN_INT first_key;  // positions, both included
+    UNICORN_INT last_key;
+    UNICORN_INT part;  // number of the partial result
+    UNICORN_INT unused[3];
+};
+
+/// Consecutive rows of one sequence, with everything they see.
+struct TileItem {
+    UNICORN_INT first_row;
+    UNICORN_INT n_rows;
+    UNICORN_INT first_position;
+    UNICORN_INT table;
+};
+
+/// A row whose keys were split.
+struct MergeItem {
+    UNICORN_INT row;
+    UNICORN_INT first_part;
+    UNICORN_INT n_parts;
+    UNICORN_INT unused;
+};
+
+struct AttentionParams {
+    UNICORN_ADDRESS(Floats) q;        // [T, H*E]
+    UNICORN_ADDRESS(Floats) to;       // [T, H*E]
+    UNICORN_ADDRESS(uvec2) k_pool;    // [pages, K] pages of kernels/kv_page.h
+    UNICORN_ADDRESS(uvec2) v_pool;
+    UNICORN_ADDRESS(Ids) pages;       // page tables
+    UNICORN_ADDRESS(Items) items;
+    UNICORN_ADDRESS(Floats) parts;    // [parts, H, E + 2]: weighted sum of V, max, sum of weights
+    UNICORN_FLOAT scale;
+    UNICORN_UINT n_kv_heads;  // K
+    UNICORN_UINT window;      // 0: all
+    UNICORN_UINT unused;
+};
+UNICORN_PARAMS_END

@@ -1,0 +1,30 @@
+#pragma once
+// Pipelines made when they are first needed, and kept.
+
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "backends/vulkan/pipeline.h"
+
+namespace unicorn::backends::vulkan {
+
+/// Used by one thread at a time; its device must outlive it, and it what was recorded with it.
+class PipelineSet {
+public:
+    explicit PipelineSet(VulkanDevice& device) : device_(device) {}
+
+    /// The pipeline of this shader with these specialisation constants. Errors: as
+    /// Pipeline::create.
+    Result<const Pipeline*> get(std::string_view name, std::span<const std::uint32_t> spirv,
+                                std::size_t push_constant_bytes,
+                                std::vector<std::uint32_t> constants);
+
+private:
+    using Key = std::pair<const std::uint32_t*, std::vector<std::uint32_t>>;
+
+    VulkanDevice& device_;
+    std::map<Key, Pipeline> pipelines_;
+};
+
+}  // namespace unicorn::backends::vulkan

@@ -1,0 +1,148 @@
+#version 460
+// kernels/rope.h and kernels/kv_page.h: one workgroup for each head vector of a row, in the order
+// q, k, v. q is normed and rotated in place, k goes to the cache so, v as it is.
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int8 : require
+#extension GL_EXT_shader_explicit_arithmetic_types_int16 : require
+
+layout(local_size_x_id = 0) in;               // E/2 or more
+layout(constant_id = 1) const uint kDim = 64; // E
+layout(constant_id = 2) const uint kType = 0;  // tensor::DType of the cache: f32, f16 or q8_0
+
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Words { uint at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 2) buffer Halves { uint16_t at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 1) buffer Bytes { uint8_t at[]; };
+#include "backends/vulkan/address.glsl"
+#include "backends/vulkan/qkv_to_cache.params.h"
+#include "backends/vulkan/rope_angle.glsl"
+#include "backends/vulkan/workgroup_sum.glsl"
+layout(push_constant) uniform Push { QkvToCacheParams p; };
+
+const uint kPageTokens = 32;
+const float kF16Max = 65504.0;
+shared float vector[kDim];
+
+/// IEEE binary16 to nearest even; |x| <= 65504 or NaN. The conversion that GPUs have may round
+/// otherwise.
+uint half_bits(float x) {
+    const uint bits = floatBitsToUint(x), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude > 0x7F800000u) return sign | 0x7E00u;
+    uint out_bits, rest, half_way;
+    if (magnitude < 0x38800000u) {  // below 2^-14: in steps of 2^-24
+        if (magnitude < 0x33000000u) return sign;
+        const uint shift = 126 - (magnitude >> 23);
+        const uint m = (magnitude & 0x7FFFFFu) | 0x800000u;
+        out_bits = m >> shift;
+        rest = m & ((1u << shift) - 1);
+        half_way = 1u << (shift - 1);
+    } else {
+        out_bits = (magnitude - 0x38000000u) >> 13;
+        rest = magnitude & 0x1FFFu;
+        half_way = 0x1000u;
+    }
+    if (rest > half_way || (rest == half_way && (out_bits & 1) != 0)) ++out_bits;
+    return sign | out_bits;
+}
+
+bool is_nan(float x) { return (floatBitsToUint(x) & 0x7FFFFFFFu) > 0x7F800000u; }
+
+/// clamp() that leaves NaN alone.
+float clamped(float x, float most) { return is_nan(x) ? x : clamp(x, -most, most); }
+
+/// Stores `vector` as token `token` of the page at `page`.
+void store(uvec2 page, uint token) {
+    const uint first = gl_LocalInvocationIndex, step = gl_WorkGroupSize.x;
+    if (kType == 0) {
+        Floats to = Floats(page);
+        for (uint i = first; i < kDim; i += step) to.at[token * kDim + i] = vector[i];
+    } else if (kType == 1) {
+        Words to = Words(page);
+        for (uint i = first; i < kDim / 2; i += step) {
+            to.at[(token * kDim) / 2 + i] =
+                half_bits(clamped(vector[2 * i], kF16Max)) |
+                (half_bits(clamped(vector[2 * i + 1], kF16Max)) << 16);
+        }
+    } else {
+        const float most = kF16Max * 127.0;
+        for (uint i = first; i < kDim; i += step) {
+            const uint group = i / 32 * 32;
+            uint largest = 0;
+            for (uint j = 0; j < 32; ++j) {
+                const float x = clamped(vector[group + j], most);
+                largest = max(largest, floatBitsToUint(x) & 0x7FFFFFFFu);
+            }
+            uint half_scale = 0x7E00u;
+            float inverse = 0;
+            if (largest <= 0x7F800000u) {
+                const float wanted = uintBitsToFloat(largest) / 127.0;
+                half_scale = half_bits(wanted);
+                if (unpackHalf2x16(half_scale).x < wanted) ++half_scale;
+                inverse = half_scale == 0 ? 0.0 : 1.0 / unpackHalf2x16(half_scale).x;
+            }
+            const float x = clamped(vector[i], most);
+            const int code = inverse == 0 ? 0 : int(roundEven(x * inverse));
+            Bytes(page).at[token * kDim + i] = uint8_t(uint(clamp(code, -127, 127)) & 255u);
+            if (i == group) {
+                Halves(page).at[(kPageTokens * kDim) / 2 + (token * kDim + i) / 32] =
+                    uint16_t(half_scale);
+            }
+        }
+    }
+}
+
+void main() {
+    const uint t = gl_WorkGroupID.y, i = gl_LocalInvocationIndex;
+    const uint half_dim = kDim / 2;
+    const uint head = gl_WorkGroupID.x;
+    const bool is_q = head < p.n_heads, is_v = head >= p.n_heads + p.n_kv_heads;
+    const uint kv_head = (head - p.n_heads) % p.n_kv_heads;
+    const uint from = is_q ? (t * p.n_heads + head) * kDim : (t * p.n_kv_heads + kv_head) * kDim;
+
+    float a = 0, b = 0;
+    if (i < half_dim) {
+        if (is_q) {
+            a = p.q.at[from + i];
+            b = p.q.at[from + half_dim + i];
+        } else if (is_v) {
+            a = p.v.at[from + i];
+            b = p.v.at[from + half_dim + i];
+        } else {
+            a = p.k.at[from + i];
+            b = p.k.at[from + half_dim + i];
+        }
+    }
+    const int position = p.positions.at[t];
+    if (!is_v) {
+        const float scale = inversesqrt(workgroup_sum(a * a + b * b) / float(kDim) + p.eps);
+        if (i < half_dim) {
+            const vec2 turn = cos_sin(float(position) * p.frequencies.at[i]);
+            const float gain_a = is_q ? p.q_gain.at[i] : p.k_gain.at[i];
+            const float gain_b = is_q ? p.q_gain.at[half_dim + i] : p.k_gain.at[half_dim + i];
+            const float x = a * scale * gain_a, y = b * scale * gain_b;
+            a = x * turn.x - y * turn.y;
+            b = y * turn.x + x * turn.y;
+        }
+    }
+    if (is_q) {
+        if (i < half_dim) {
+            p.q.at[from + i] = a;
+            p.q.at[from + half_dim + i] = b;
+        }
+        return;
+    }
+    if (i < half_dim) {
+        vector[i] = a;
+        vector[half_dim + i] = b;
+    }
+    barrier();
+    const uint page = uint(p.pages.at[uint(p.tables.at[t]) + uint(position) / kPageTokens]);
+    const uint page_bytes = kType == 0   ? kPageTokens * kDim * 4
+                            : kType == 1 ? kPageTokens * kDim * 2
+                                         : kDim * 34;
+    const uvec2 pool = is_v ? uvec2(p.v_pool) : uvec2(p.k_pool);
+    store(element_address(pool, page * p.n_kv_heads + kv_head, page_bytes),
+          uint(position) % kPageTokens);
+}
