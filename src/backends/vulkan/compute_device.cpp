@@ -161,6 +161,11 @@ Status ComputeDevice::wait(device::Ticket ticket) {
     return device_->wait(ticket.value);
 }
 
+device::StepSeconds ComputeDevice::step_seconds() const {
+    for (ComputeProgram* program : context_->programs) static_cast<void>(program->collect());
+    return context_->step_seconds;
+}
+
 Status ComputeDevice::copy(std::span<const device::Copy> copies) {
     if (copies.empty()) return {};
     const std::size_t index = next_copy_;

@@ -47,9 +47,11 @@ public:
                                   std::span<const device::Ticket> after) override;
     Status wait(device::Ticket ticket) override;
     Status copy(std::span<const device::Copy> copies) override;
-    device::StepSeconds step_seconds() const override { return context_->step_seconds; }
+    device::StepSeconds step_seconds() const override;
 
     VulkanDevice& vulkan() { return *device_; }
+    /// What the validation layer, when it is on, called an error so far.
+    std::vector<std::string> validation_errors() const { return instance_->validation_errors(); }
 
 private:
     ComputeDevice() = default;
@@ -63,7 +65,7 @@ private:
     std::vector<Commands> copy_commands_;  // used in turn
     std::vector<std::uint64_t> copy_values_;
     std::size_t next_copy_ = 0;
-    mutable std::mutex mutex_;               // upload_status_
+    mutable std::mutex mutex_;  // upload_status_
     mutable Status upload_status_;
 };
 

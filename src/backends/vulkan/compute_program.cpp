@@ -483,9 +483,12 @@ private:
 
 bool ComputeProgram::supports(const device::Step& step) { return std::visit(Supports{}, step); }
 
-ComputeProgram::ComputeProgram(ComputeContext& context) : context_(context) {}
+ComputeProgram::ComputeProgram(ComputeContext& context) : context_(context) {
+    context_.programs.push_back(this);
+}
 
 ComputeProgram::~ComputeProgram() {
+    std::erase(context_.programs, this);
     // Commands and memory may still be in use.
     std::uint64_t last = 0;
     for (const auto& [shape, recording] : recordings_) last = std::max(last, recording->last);
@@ -510,6 +513,13 @@ Result<std::unique_ptr<ComputeProgram>> ComputeProgram::create(ComputeContext& c
             return fail(ErrorCode::unsupported, "{}: step {} ({}) has operands it cannot use",
                         context.device.name(), i, device::name(steps[i]));
         }
+    }
+    for (const device::Step& step : steps) {
+        const auto* s = std::get_if<device::QkvToCache>(&step);
+        if (s == nullptr) continue;
+        // Without attention in the same program, page tables all the same.
+        AttentionShape& known = program->attention_[static_cast<std::size_t>(s->cache.group)];
+        if (known.n_kv_heads == 0) known = {s->n_heads, s->n_kv_heads, 0};
     }
     program->steps_.assign(steps.begin(), steps.end());
     program->max_rows_ = max_rows;

@@ -19,6 +19,8 @@
 
 namespace unicorn::backends::vulkan {
 
+class ComputeProgram;
+
 /// What programs of one device share. Used by one thread at a time.
 struct ComputeContext {
     VulkanDevice& device;
@@ -29,6 +31,7 @@ struct ComputeContext {
     WorkPace pace;
     bool time_steps = false;  // measure each step: costs some speed
     device::StepSeconds step_seconds{};
+    std::vector<ComputeProgram*> programs;  // all there are
 };
 
 class ComputeProgram final : public device::Program {
