@@ -71,8 +71,8 @@ public:
     /// Whether `step` can run here with its operands where they are. No side effects:
     /// the planner asks this of every step on every device.
     virtual bool supports(const Step& step) const = 0;
-    /// Where this device's steps multiply `matrix`, which lies as in its file, best; a single row is
-    /// a gain, and stays as it is. No side effects.
+    /// Where this device's steps multiply `matrix`, which lies as in its file, best; a single row
+    /// is a gain, and stays as it is. No side effects.
     virtual Placement place(const TensorRef& matrix) const = 0;
     /// Writes rows [first, last), given as they lie in the file, to where they belong in `to`, a
     /// matrix laid out as place() says. `first` is a multiple of 16, `last` too or the end. Called

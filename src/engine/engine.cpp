@@ -162,9 +162,8 @@ Status Engine::State::prepare(LoadWay load_way, const std::function<bool()>& can
     }
     cache = std::move(*kv);
     const std::size_t logit_rows = std::max(kMinLogitRows, options.max_sequences);
-    auto memory =
-        model::allocate_activations(config, options.chunk_tokens, logit_rows, main,
-                                    device->results(), activations);
+    auto memory = model::allocate_activations(config, options.chunk_tokens, logit_rows, main,
+                                              device->results(), activations);
     if (!memory) return forward(memory);
     activation_memory = std::move(*memory);
 

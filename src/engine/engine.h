@@ -28,12 +28,12 @@ class SlowDisk;
 namespace unicorn::engine {
 
 struct EngineOptions {
-    /// "auto" (the CPU), "cpu", or a Vulkan device: "vulkan" (the first GPU), "vulkan:1" (by index),
-    /// "vulkan:radeon" (by a part of its name; software devices only so).
+    /// "auto" (the CPU), "cpu", or a Vulkan device: "vulkan" (the first GPU), "vulkan:1" (by
+    /// index), "vulkan:radeon" (by a part of its name; software devices only so).
     std::string device = "auto";
     bool time_steps = false;  // step_seconds() of GPUs, too, which slows them down
-    std::size_t threads = 0;      // of the CPU, at most 4 for each it has (or 16); 0: one for each
-    std::size_t context = 0;      // tokens a sequence can hold; 0: min(model's maximum, 4096)
+    std::size_t threads = 0;  // of the CPU, at most 4 for each it has (or 16); 0: one for each
+    std::size_t context = 0;  // tokens a sequence can hold; 0: min(model's maximum, 4096)
     std::size_t max_sequences = 1;   // sequences that are in memory at once, forks included
     std::size_t chunk_tokens = 512;  // rows of a batch at most; prompts are cut into such chunks
     tensor::DType kv_type = tensor::DType::f16;  // of the KV cache: f16, q8_0, f32

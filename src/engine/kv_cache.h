@@ -42,8 +42,8 @@ public:
     /// Makes positions [first, first + n) writable, n <= chunk: pages taken or copied as needed,
     /// local pages that no query from `first` on can see given back. There is always room.
     void prepare_write(std::int32_t slot, std::size_t first, std::size_t n);
-    /// Pages that prepare_write() found shared: to be copied before the next pass, then forgotten by
-    /// copied().
+    /// Pages that prepare_write() found shared: to be copied before the next pass, then forgotten
+    /// by copied().
     std::span<const device::Copy> copies() const { return copies_; }
     void copied() { copies_.clear(); }
 

@@ -40,10 +40,10 @@ struct LoadedWeights {
 std::size_t load_staging_bytes(std::size_t threads, std::size_t piece_bytes);
 
 /// Brings `matrices`, which lie as in `file`, to where `device` wants them (its main tier), by all
-/// threads: straight from the disk, or from the page cache for what is in it. Rewrites the references.
-/// Shows progress. The result is the same bytes whatever the way.
-/// Errors: out_of_memory, naming the file and what there is; io; unsupported, for a forced way
-/// that this machine lacks; cancelled. The references are then as before.
+/// threads: straight from the disk, or from the page cache for what is in it. Rewrites the
+/// references. Shows progress. The result is the same bytes whatever the way. Errors:
+/// out_of_memory, naming the file and what there is; io; unsupported, for a forced way that this
+/// machine lacks; cancelled. The references are then as before.
 Result<LoadedWeights> load_weights(const formats::Gguf& file,
                                    std::span<device::TensorRef* const> matrices,
                                    device::Device& device, const LoadOptions& options);

@@ -93,8 +93,7 @@ TEST_P(LoadWeights, BytesAreTheSameByEveryWay) {
         const bool quantized = tensor::info(before[0].type).quantized;
         EXPECT_EQ(loaded->mapped_bytes > 0, !quantized && options.way == LoadWay::automatic);
         // Nothing but the weights is left.
-        EXPECT_EQ(model.device->allocator(memory::Tier::host)->usage().used,
-                  loaded->bytes());
+        EXPECT_EQ(model.device->allocator(memory::Tier::host)->usage().used, loaded->bytes());
     }
 }
 

@@ -4,7 +4,6 @@
 
 #include "backends/cpu/cpu_device.h"
 #include "backends/cpu/cpu_program.h"
-#include "backends/vulkan/compute_device.h"
 
 namespace unicorn::engine {
 
@@ -17,12 +16,7 @@ Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::
         if (!cpu) return forward(cpu);
         return std::unique_ptr<device::Device>(std::move(*cpu));
     }
-    if (is_gpu(name)) {
-        auto gpu = backends::vulkan::ComputeDevice::open(
-            name, {.budget_bytes = budget_bytes, .time_steps = time_steps});
-        if (!gpu) return forward(gpu);
-        return std::unique_ptr<device::Device>(std::move(*gpu));
-    }
+    if (is_gpu(name)) return open_gpu(name, budget_bytes, time_steps);
     return fail(ErrorCode::unsupported,
                 "device \"{}\" is not supported; supported: auto, cpu, vulkan, vulkan:N, "
                 "vulkan:NAME",
@@ -64,10 +58,11 @@ std::uint64_t cpu_scratch_bytes(const plan::ModelSpec& model, const plan::Worklo
 std::uint64_t vulkan_scratch_bytes(const plan::ModelSpec& model, const plan::Workload& workload) {
     std::uint64_t most_cols = 0;
     for (const plan::TensorSpec& tensor : model.tensors)
-        if (tensor.layer != plan::kNoLayer) most_cols = std::max<std::uint64_t>(most_cols, tensor.cols);
+        if (tensor.layer != plan::kNoLayer)
+            most_cols = std::max<std::uint64_t>(most_cols, tensor.cols);
     const std::uint64_t rows = plan::chunk_rows(workload);
-    // Inputs in int8 and in f16 side by side, gate and up of different types, rows for the head, and
-    // partial attention, which is less than 1,024 workgroups' times 8 heads of 258 floats.
+    // Inputs in int8 and in f16 side by side, gate and up of different types, rows for the head,
+    // and partial attention, which is less than 1,024 workgroups' times 8 heads of 258 floats.
     const std::uint64_t partial = std::uint64_t{1024 + 64} * 8 * (model.head_dim + 2) * 4;
     return rows * most_cols * 4 + rows * model.ffn_dim * 4 +
            plan::logit_rows(workload) * model.dim * 8 + partial;

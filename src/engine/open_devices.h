@@ -19,6 +19,11 @@ bool is_gpu(std::string_view name);
 Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::size_t threads,
                                                     std::size_t budget_bytes, bool time_steps);
 
+/// The part of open_device() for names that is_gpu(). In a build without Vulkan
+/// (UNICORN_VULKAN=OFF) it says so: unsupported.
+Result<std::unique_ptr<device::Device>> open_gpu(std::string_view name, std::size_t budget_bytes,
+                                                 bool time_steps);
+
 /// Bytes that the CPU's programs of a forward pass take beside activations and cache.
 std::uint64_t cpu_scratch_bytes(const plan::ModelSpec& model, const plan::Workload& workload,
                                 std::size_t threads);

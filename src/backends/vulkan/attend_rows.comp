@@ -11,7 +11,7 @@
 #extension GL_KHR_shader_subgroup_arithmetic : require
 
 layout(local_size_x = 128) in;
-layout(constant_id = 0) const uint kDim = 64;   // E, a multiple of 16
+layout(constant_id = 0) const uint kDim = 64;   // E, a multiple of 32
 layout(constant_id = 1) const uint kType = 1;   // tensor::DType of the cache: f32, f16 or q8_0
 layout(constant_id = 2) const uint kGroup = 1;  // query heads of a KV head, at most 8
 
@@ -58,11 +58,16 @@ void main() {
             const uint page = uint(p.pages.at[item.table + key / int(kPageTokens)]);
             const uvec2 at = element_address(p.k_pool, page * p.n_kv_heads + head, kPageBytes);
             [[unroll]] for (uint g = 0; g < kGroup; ++g) score[g] = 0;
-            [[unroll]] for (uint e = 0; e < kDim; e += 8) {
-                vec4 a, b;
-                load_8(at, uint(key) % kPageTokens, e, a, b);
-                [[unroll]] for (uint g = 0; g < kGroup; ++g) {
-                    score[g] += dot(q[g * kQuads + e / 4], a) + dot(q[g * kQuads + e / 4 + 1], b);
+            // Four loads in flight. Unrolled whole, compilers of software drivers take a minute.
+            [[dont_unroll]] for (uint first_e = 0; first_e < kDim; first_e += 32) {
+                vec4 a[4], b[4];
+                [[unroll]] for (uint l = 0; l < 4; ++l)
+                    load_8(at, uint(key) % kPageTokens, first_e + 8 * l, a[l], b[l]);
+                [[unroll]] for (uint l = 0; l < 4; ++l) {
+                    const uint e_4 = first_e / 4 + 2 * l;
+                    [[unroll]] for (uint g = 0; g < kGroup; ++g)
+                        score[g] += dot(q[g * kQuads + e_4], a[l]) +
+                                    dot(q[g * kQuads + e_4 + 1], b[l]);
                 }
             }
         }
@@ -91,16 +96,20 @@ void main() {
         }
         if (lane < kLanes) {
             const int n = min(int(kKeys), item.last_key - first + 1);
-            [[unroll]] for (uint step = 0; step < kKeys; step += kLanes) {
-                const int j = int(lane + step);
-                if (j < n) {
-                    const int v_key = first + j;
+            // Weights beyond the last key are 0, and its value stands in for those there.
+            [[dont_unroll]] for (int j = int(lane); j < n; j += 4 * int(kLanes)) {
+                vec4 v[4];
+                [[unroll]] for (int l = 0; l < 4; ++l) {
+                    const int v_key = min(first + j + l * int(kLanes), item.last_key);
                     const uint page = uint(p.pages.at[item.table + v_key / int(kPageTokens)]);
-                    const vec4 v =
+                    v[l] =
                         load_4(element_address(p.v_pool, page * p.n_kv_heads + head, kPageBytes),
                                uint(v_key) % kPageTokens, quad * 4);
+                }
+                [[unroll]] for (int l = 0; l < 4; ++l) {
+                    const uint at = uint(j) + uint(l) * kLanes;
                     [[unroll]] for (uint g = 0; g < kGroup; ++g)
-                        sum[g] += weights[g * kKeys + j] * v;
+                        if (at < kKeys) sum[g] += weights[g * kKeys + at] * v[l];
                 }
             }
         }

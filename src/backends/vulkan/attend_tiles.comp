@@ -60,7 +60,7 @@ void main() {
     for (int first = first_key / int(kKeys) * int(kKeys); first <= last_key; first += int(kKeys)) {
         // Scores.
         vec4 score[4] = {vec4(0), vec4(0), vec4(0), vec4(0)};  // [key] of 4 queries
-        for (uint c = 0; c < kParts; ++c) {
+        [[dont_unroll]] for (uint c = 0; c < kParts; ++c) {
             barrier();
             // 64 vectors of 32 elements each, eight elements an invocation.
             const uint vector = i % 64, e = i / 64 * 8;
@@ -88,7 +88,7 @@ void main() {
                 block[(kPart + e + 4 + j) * kStride + vector] = b[j];
             }
             barrier();
-            [[unroll]] for (uint d = 0; d < kPart; ++d) {
+            [[dont_unroll]] for (uint d = 0; d < kPart; ++d) {
                 vec4 qs, ks;
                 [[unroll]] for (uint j = 0; j < 4; ++j) {
                     qs[j] = block[d * kStride + query_4 + j];
@@ -113,11 +113,11 @@ void main() {
         barrier();
         if (i < kQueries) {
             float most = top[i];
-            for (uint j = 0; j < kKeys; ++j) most = max(most, block[j * kStride + i]);
+            [[dont_unroll]] for (uint j = 0; j < kKeys; ++j) most = max(most, block[j * kStride + i]);
             // A query without keys so far has most = -inf: its weights are 0, not NaN.
             const float base = most == uintBitsToFloat(0xFF800000u) ? 0.0 : most;
             float part = 0;
-            for (uint j = 0; j < kKeys; ++j) {
+            [[dont_unroll]] for (uint j = 0; j < kKeys; ++j) {
                 const float weight = exp(block[j * kStride + i] - base);
                 block[j * kStride + i] = weight;
                 part += weight;
@@ -144,7 +144,7 @@ void main() {
             vec4 fade;
             [[unroll]] for (uint j = 0; j < 4; ++j) fade[j] = faded[query_4 + j];
             vec4 sum_0 = sum[c][0] * fade, sum_1 = sum[c][1] * fade;
-            for (uint j = 0; j < kKeys; ++j) {
+            [[dont_unroll]] for (uint j = 0; j < kKeys; ++j) {
                 vec4 weight;
                 [[unroll]] for (uint l = 0; l < 4; ++l)
                     weight[l] = block[j * kStride + query_4 + l];

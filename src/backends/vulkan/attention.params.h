@@ -1,5 +1,5 @@
-// Parameters of attend_rows.comp, attend_tiles.comp and merge_spans.comp, and the lists of work that
-// the CPU writes for each pass: a dispatch has as many workgroups as there are items.
+// Parameters of attend_rows.comp, attend_tiles.comp and merge_spans.comp, and the lists of work
+// that the CPU writes for each pass: a dispatch has as many workgroups as there are items.
 #include "backends/vulkan/shader_types.h"
 
 UNICORN_PARAMS_BEGIN
@@ -30,13 +30,13 @@ struct MergeItem {
 };
 
 struct AttentionParams {
-    UNICORN_ADDRESS(Floats) q;        // [T, H*E]
-    UNICORN_ADDRESS(Floats) to;       // [T, H*E]
-    UNICORN_ADDRESS(uvec2) k_pool;    // [pages, K] pages of kernels/kv_page.h
+    UNICORN_ADDRESS(Floats) q;      // [T, H*E]
+    UNICORN_ADDRESS(Floats) to;     // [T, H*E]
+    UNICORN_ADDRESS(uvec2) k_pool;  // [pages, K] pages of kernels/kv_page.h
     UNICORN_ADDRESS(uvec2) v_pool;
-    UNICORN_ADDRESS(Ids) pages;       // page tables
+    UNICORN_ADDRESS(Ids) pages;  // page tables
     UNICORN_ADDRESS(Items) items;
-    UNICORN_ADDRESS(Floats) parts;    // [parts, H, E + 2]: weighted sum of V, max, sum of weights
+    UNICORN_ADDRESS(Floats) parts;  // [parts, H, E + 2]: weighted sum of V, max, sum of weights
     UNICORN_FLOAT scale;
     UNICORN_UINT n_kv_heads;  // K
     UNICORN_UINT window;      // 0: all

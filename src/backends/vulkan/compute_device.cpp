@@ -100,8 +100,7 @@ memory::TierAllocator* ComputeDevice::allocator(memory::Tier tier) {
 device::Placement ComputeDevice::place(const device::TensorRef& matrix) const {
     device::Placement placement;
     // Gains, and what shaders have no tiles for, which supports() then refuses.
-    const bool tiled =
-        matrix.rows > 1 && matrix.cols % kernels::gpu_tile_columns(matrix.type) == 0;
+    const bool tiled = matrix.rows > 1 && matrix.cols % kernels::gpu_tile_columns(matrix.type) == 0;
     placement.layout = tiled ? device::Layout::tiles : device::Layout::rows;
     placement.bytes = tiled ? stored_bytes(matrix.type, matrix.rows, matrix.cols)
                             : matrix.rows * tensor::row_bytes(matrix.type, matrix.cols);

@@ -36,7 +36,9 @@ public:
     memory::Tier main_tier() const override { return vram_->tier(); }
     memory::TierAllocator* allocator(memory::Tier tier) override;
     memory::TierAllocator& results() override { return *results_; }
-    bool supports(const device::Step& step) const override { return ComputeProgram::supports(step); }
+    bool supports(const device::Step& step) const override {
+        return ComputeProgram::supports(step);
+    }
     device::Placement place(const device::TensorRef& matrix) const override;
     /// An error shows at the next submit().
     void pack(const device::TensorRef& to, std::size_t first, std::size_t last,

@@ -290,12 +290,11 @@ private:
     }
 
     Status record(const device::Embed& s) {
-        const EmbedParams params = {
-            .weights = s.weights.device_address,
-            .tokens = base_ + recording_.layout.tokens,
-            .result = s.out.device_address,
-            .cols = u32(s.out.cols),
-            .scale = s.scale};
+        const EmbedParams params = {.weights = s.weights.device_address,
+                                    .tokens = base_ + recording_.layout.tokens,
+                                    .result = s.out.device_address,
+                                    .cols = u32(s.out.cols),
+                                    .scale = s.scale};
         return by_rows("embed", shaders::kEmbed, params, shape_.n_rows, s.out.cols / 4,
                        {static_cast<std::uint32_t>(s.weights.type)});
     }
@@ -383,8 +382,8 @@ private:
                                          .result = rows,
                                          .cols = u32(s.x.cols),
                                          .pad = 0};
-        if (auto status = by_rows("gather_rows", shaders::kGatherRows, params, shape_.n_logit_rows,
-                                  s.x.cols);
+        if (auto status =
+                by_rows("gather_rows", shaders::kGatherRows, params, shape_.n_logit_rows, s.x.cols);
             !status)
             return status;
         return multiply({&s.weights, 1}, rows, shape_.n_logit_rows,
@@ -438,9 +437,9 @@ private:
                                   .n_kv_heads = u32(s.n_kv_heads),
                                   .window = u32(s.window),
                                   .unused = 0};
-        const std::vector<std::uint32_t> constants = {
-            u32(s.head_dim), static_cast<std::uint32_t>(s.cache.k.type),
-            u32(s.n_heads / s.n_kv_heads)};
+        const std::vector<std::uint32_t> constants = {u32(s.head_dim),
+                                                      static_cast<std::uint32_t>(s.cache.k.type),
+                                                      u32(s.n_heads / s.n_kv_heads)};
         const auto dispatch = [&](std::string_view name, std::span<const std::uint32_t> spirv,
                                   std::vector<std::uint32_t> how, std::size_t items,
                                   std::size_t groups) -> Status {
@@ -612,8 +611,8 @@ Result<ComputeProgram::Recording*> ComputeProgram::recording_for(const PassShape
         const double target = context_.pace.target_s();
         const bool too_long = longest > 1.5 * target && recording.parts.size() < steps_.size();
         const double wanted = context_.pace.seconds(all) / target;
-        const bool too_many =
-            recording.parts.size() > 1 && 3 * (wanted + 1) < static_cast<double>(recording.parts.size());
+        const bool too_many = recording.parts.size() > 1 &&
+                              3 * (wanted + 1) < static_cast<double>(recording.parts.size());
         if (!too_long && !too_many) return &recording;
         if (auto status = context_.device.wait(recording.last); !status) return forward(status);
         recordings_.erase(found);

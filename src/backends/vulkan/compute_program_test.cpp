@@ -51,9 +51,9 @@ protected:
     TensorRef matrix(DType type, std::size_t rows, std::size_t cols,
                      std::span<const std::byte> bytes) {
         const std::size_t n = rows * tensor::row_bytes(type, cols);
-        auto buffer = VulkanBuffer::create(
-            device_->vulkan(), std::max<std::size_t>(n, 16),
-            *device_->vulkan().capabilities().tier(memory::Tier::vram));
+        auto buffer =
+            VulkanBuffer::create(device_->vulkan(), std::max<std::size_t>(n, 16),
+                                 *device_->vulkan().capabilities().tier(memory::Tier::vram));
         EXPECT_TRUE(buffer);
         EXPECT_TRUE(buffer->clear());
         if (!bytes.empty()) {
@@ -116,7 +116,8 @@ double worst(std::span<const float> a, std::span<const float> b, std::size_t col
         for (std::size_t i = first; i < first + cols; ++i) {
             scale = std::max(scale, static_cast<double>(std::abs(b[i])));
             if (!std::isfinite(a[i])) return HUGE_VAL;
-            error = std::max(error, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+            error =
+                std::max(error, std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
         }
         most = std::max(most, error / scale);
     }
@@ -135,8 +136,8 @@ TEST_F(ComputeProgramTest, NormsAgreeAndDoNotOverflow) {
                             sum = floats(n_rows, cols), g = floats(1, cols, gain);
             const device::Step steps[] = {
                 device::RmsNorm{residual, g, out, kEps},
-                device::AddNorm{residual, floats(n_rows, cols, branch), floats(1, cols, branch_gain),
-                                g, sum, kEps}};
+                device::AddNorm{residual, floats(n_rows, cols, branch),
+                                floats(1, cols, branch_gain), g, sum, kEps}};
             run(steps, rows(n_rows));
 
             std::vector<float> normed(x), added(x), next(x);
@@ -253,7 +254,8 @@ TEST_F(ComputeProgramTest, QkvGoesToTheCache) {
         std::size_t heads, kv_heads, dim;
         double base, divisor;
     };
-    for (const Case& c : {Case{4, 1, 256, 1e4, 1}, Case{4, 2, 128, 1e6, 8}, Case{2, 2, 64, 1e6, 1}}) {
+    for (const Case& c :
+         {Case{4, 1, 256, 1e4, 1}, Case{4, 2, 128, 1e6, 8}, Case{2, 2, 64, 1e6, 1}}) {
         for (const DType type : {DType::f32, DType::f16, DType::q8_0}) {
             Cached cached(c.heads, c.kv_heads, c.dim, type, {{6000, 3}, {0, 2}, {131069, 2}});
             const std::size_t n = cached.tokens.size();
@@ -284,19 +286,19 @@ TEST_F(ComputeProgramTest, QkvGoesToTheCache) {
                     const auto position = static_cast<std::size_t>(cached.positions[t]);
                     kernels::rope_angles(cached.positions[t], c.base, c.divisor, cos, sin);
                     for (std::size_t h = 0; h < c.heads; ++h) {
-                        kernels::norm_rope(
-                            Isa::scalar, std::span(q).subspan(t * q_cols + h * c.dim, c.dim),
-                            q_gain, kEps, cos, sin);
+                        kernels::norm_rope(Isa::scalar,
+                                           std::span(q).subspan(t * q_cols + h * c.dim, c.dim),
+                                           q_gain, kEps, cos, sin);
                     }
                     for (std::size_t h = 0; h < c.kv_heads; ++h) {
                         const auto k_row = std::span(k).subspan(t * kv_cols + h * c.dim, c.dim);
                         kernels::norm_rope(Isa::scalar, k_row, k_gain, kEps, cos, sin);
                         const auto slot = static_cast<std::size_t>(run.slot);
                         const std::size_t token = position % kernels::kPageTokens;
-                        kernels::store_kv(Isa::scalar, type, cached.page(cached.k, slot, position, h),
-                                          token, k_row);
-                        kernels::store_kv(Isa::scalar, type, cached.page(cached.v, slot, position, h),
-                                          token,
+                        kernels::store_kv(Isa::scalar, type,
+                                          cached.page(cached.k, slot, position, h), token, k_row);
+                        kernels::store_kv(Isa::scalar, type,
+                                          cached.page(cached.v, slot, position, h), token,
                                           std::span(v).subspan(t * kv_cols + h * c.dim, c.dim));
                     }
                 }
@@ -308,12 +310,13 @@ TEST_F(ComputeProgramTest, QkvGoesToTheCache) {
             if (type == DType::f32) {
                 const auto* a = reinterpret_cast<const float*>(stored.data());
                 const auto* b = reinterpret_cast<const float*>(cached.k.data());
-                EXPECT_LE(worst({a, stored.size() / 4}, {b, stored.size() / 4}, c.dim), 64 * 0x1p-24);
+                EXPECT_LE(worst({a, stored.size() / 4}, {b, stored.size() / 4}, c.dim),
+                          64 * 0x1p-24);
             } else {
                 std::size_t differ = 0;
                 for (std::size_t i = 0; i < stored.size(); ++i) differ += stored[i] != cached.k[i];
-                EXPECT_LE(static_cast<double>(differ),
-                          0.02 * static_cast<double>(2 * n * kv_cols)) << tensor::name(type);
+                EXPECT_LE(static_cast<double>(differ), 0.02 * static_cast<double>(2 * n * kv_cols))
+                    << tensor::name(type);
             }
         }
     }
@@ -325,9 +328,8 @@ TEST_F(ComputeProgramTest, AttentionAgrees) {
         std::vector<DType> types;
     };
     const std::vector<DType> all = {DType::f16, DType::q8_0, DType::f32};
-    for (const Case& c :
-         {Case{4, 2, 128, 0, all}, Case{4, 1, 256, 100, {DType::f16}}, Case{2, 2, 64, 48, all},
-          Case{8, 1, 64, 0, {DType::f16}}}) {
+    for (const Case& c : {Case{4, 2, 128, 0, all}, Case{4, 1, 256, 100, {DType::f16}},
+                          Case{2, 2, 64, 48, all}, Case{8, 1, 64, 0, {DType::f16}}}) {
         for (const DType type : c.types) {
             // Rows alone with one span and several, a prompt in tiles, one that goes on.
             Cached cached(c.heads, c.kv_heads, c.dim, type,
@@ -336,10 +338,10 @@ TEST_F(ComputeProgramTest, AttentionAgrees) {
             for (auto* pool : {&cached.k, &cached.v}) {
                 const auto values = random_floats(cached.pool_rows() * c.dim, pool == &cached.k);
                 for (std::size_t r = 0; r < cached.pool_rows(); ++r) {
-                    kernels::store_kv(
-                        Isa::scalar, type,
-                        pool->data() + r / kernels::kPageTokens * cached.page_bytes(),
-                        r % kernels::kPageTokens, std::span(values).subspan(r * c.dim, c.dim));
+                    kernels::store_kv(Isa::scalar, type,
+                                      pool->data() + r / kernels::kPageTokens * cached.page_bytes(),
+                                      r % kernels::kPageTokens,
+                                      std::span(values).subspan(r * c.dim, c.dim));
                 }
             }
             const auto q = random_floats(n * cols, 3, 2);
@@ -377,18 +379,18 @@ TEST_F(ComputeProgramTest, AttentionAgrees) {
                     one.count = 1;
                     one.q[0] = q.data() + t * cols + head * c.dim;
                     one.last_key[0] = cached.positions[t];
-                    one.first_key[0] =
-                        c.window == 0 ? 0
-                                      : std::max(0, cached.positions[t] + 1 -
-                                                        static_cast<std::int32_t>(c.window));
+                    one.first_key[0] = c.window == 0
+                                           ? 0
+                                           : std::max(0, cached.positions[t] + 1 -
+                                                             static_cast<std::int32_t>(c.window));
                     kernels::PartialRow whole{-HUGE_VALF, 0, acc.data()};
                     std::fill(acc.begin(), acc.end(), 0.0f);
                     for (std::size_t span = 0;
                          span <= static_cast<std::size_t>(one.last_key[0]) / kernels::kSpanTokens;
                          ++span) {
                         kernels::PartialRow part{0, 0, more.data()};
-                        kernels::attention_span(Isa::scalar, keys, one, step.scale, span, {&part, 1},
-                                                aligned);
+                        kernels::attention_span(Isa::scalar, keys, one, step.scale, span,
+                                                {&part, 1}, aligned);
                         kernels::merge_partial(Isa::scalar, whole, part, c.dim);
                     }
                     kernels::finish_partial(
@@ -434,9 +436,9 @@ TEST_F(ComputeProgramTest, HeadMultipliesTheRowsAskedFor) {
         }
     }
     const auto got = values_of(logits);
-    EXPECT_LE(worst(std::span(got).first(2 * n_vocab), std::span(expected).first(2 * n_vocab),
-                    n_vocab),
-              1e-5);
+    EXPECT_LE(
+        worst(std::span(got).first(2 * n_vocab), std::span(expected).first(2 * n_vocab), n_vocab),
+        1e-5);
     for (std::size_t i = 2 * n_vocab; i < got.size(); ++i) EXPECT_EQ(got[i], 0.0f);
 }
 
@@ -494,9 +496,8 @@ TEST_F(ComputeProgramTest, CopiesWithinAMatrix) {
         const device::Copy copy{ref, (i - 1) * 1024, i * 1024, 1024};
         ASSERT_TRUE(device_->copy({&copy, 1}));
     }
-    const BufferPlace place =
-        static_cast<VulkanAllocator&>(*device_->allocator(memory::Tier::vram))
-            .place(ref.device_address);
+    const BufferPlace place = static_cast<VulkanAllocator&>(*device_->allocator(memory::Tier::vram))
+                                  .place(ref.device_address);
     const TensorRef back = floats(64, 16);
     ASSERT_TRUE(device_->vulkan().run([&](VkCommandBuffer commands) {
         const VkBufferCopy region = {.srcOffset = place.offset, .dstOffset = 0, .size = 4096};

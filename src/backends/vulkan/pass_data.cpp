@@ -76,7 +76,8 @@ PassShape shape_of(const device::Batch& batch, const Shapes& attention) {
     for (std::size_t g = 0; g < attention.size(); ++g) {
         const AttentionShape& a = attention[g];
         if (a.n_kv_heads == 0) continue;
-        for (const device::Run& run : batch.runs) (in_tiles(run, a) ? shape.tiles : shape.rows)[g] = true;
+        for (const device::Run& run : batch.runs)
+            (in_tiles(run, a) ? shape.tiles : shape.rows)[g] = true;
         for_rows_alone(batch, a,
                        [&](std::int32_t, std::size_t, std::size_t first, std::size_t position,
                            std::size_t span) {
@@ -140,7 +141,8 @@ void write_pass(const device::Batch& batch, const Shapes& attention, const PassS
             // Entries past the last position are not read.
             const device::Run& run = batch.runs[r];
             const auto used = static_cast<std::size_t>(run.first_position + run.n_rows - 1) /
-                                  kernels::kPageTokens + 1;
+                                  kernels::kPageTokens +
+                              1;
             std::copy_n(batch.pages(static_cast<device::LayerGroup>(g), run.slot), used,
                         pages + table_of(r));
         }

@@ -22,9 +22,9 @@ struct AttentionShape {
 
 /// What a recording is made for: commands differ when this does, and only then.
 struct PassShape {
-    std::size_t n_rows = 0;        // T
+    std::size_t n_rows = 0;  // T
     std::size_t n_logit_rows = 0;
-    std::size_t n_tables = 0;      // page tables there is room for, a power of two
+    std::size_t n_tables = 0;  // page tables there is room for, a power of two
     std::size_t pages_per_slot = 0;
     std::size_t depth = 0;  // positions are below this power of two: for estimates of work
     /// By layer group: whether some rows attend on their own, in tiles, and in several spans.
@@ -53,9 +53,7 @@ constexpr std::size_t tile_rows(std::size_t group) { return 64 / group; }
 inline constexpr std::size_t kSpanWorkgroups = 1024;
 
 /// Partial results that merge at most: rows with several spans have so few KV heads together.
-constexpr std::size_t max_parts(std::size_t n_kv_heads) {
-    return kSpanWorkgroups / n_kv_heads + 1;
-}
+constexpr std::size_t max_parts(std::size_t n_kv_heads) { return kSpanWorkgroups / n_kv_heads + 1; }
 
 PassShape shape_of(const device::Batch& batch,
                    const std::array<AttentionShape, device::kLayerGroups>& attention);

@@ -48,8 +48,8 @@ public:
         dispatch_bytes(commands, std::as_bytes(std::span(&params, 1)), groups);
     }
 
-    /// The same with as many workgroups as three words in `buffer` at `offset` (a multiple of 4) say
-    /// when the dispatch begins. They must have been made visible to indirect reads.
+    /// The same with as many workgroups as three words in `buffer` at `offset` (a multiple of 4)
+    /// say when the dispatch begins. They must have been made visible to indirect reads.
     template <typename Params>
     void dispatch_indirect(VkCommandBuffer commands, const Params& params, VkBuffer buffer,
                            std::size_t offset) const {

@@ -1,0 +1,14 @@
+#include "backends/vulkan/compute_device.h"
+#include "engine/open_devices.h"
+
+namespace unicorn::engine {
+
+Result<std::unique_ptr<device::Device>> open_gpu(std::string_view name, std::size_t budget_bytes,
+                                                 bool time_steps) {
+    auto gpu = backends::vulkan::ComputeDevice::open(
+        name, {.budget_bytes = budget_bytes, .time_steps = time_steps});
+    if (!gpu) return forward(gpu);
+    return std::unique_ptr<device::Device>(std::move(*gpu));
+}
+
+}  // namespace unicorn::engine
