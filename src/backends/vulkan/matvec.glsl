@@ -107,61 +107,46 @@ void main() {
     float sum[STREAMS * T];
     [[unroll]] for (uint s = 0; s < STREAMS * T; ++s) sum[s] = 0;
 
-    if (IS_FLOAT) {
-#ifndef DOT4
-        for (uint unit = slot; unit < units; unit += SLOTS) {
-            [[unroll]] for (uint j = 0; j < 8; ++j) {
-                vec4 w[STREAMS];
-                [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                    w[s] = float_quad(tile[s], unit, row, j);
-                [[unroll]] for (uint t = 0; t < T; ++t) {
-                    const vec4 x = load_quad(min(first_t + t, p.n_rows - 1), unit, j);
-                    [[unroll]] for (uint s = 0; s < STREAMS; ++s) sum[s * T + t] += dot(w[s], x);
-                }
-            }
+    for (uint begin = slot; begin < units; begin += SLOTS * UNROLL) {
+        Unit u[UNROLL * STREAMS];
+        [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
+            [[unroll]] for (uint s = 0; s < STREAMS; ++s)
+                u[k * STREAMS + s] =
+                    load_unit(tile[s], min(begin + k * SLOTS, units - 1), row);
         }
-#endif
-    } else {
-        for (uint begin = slot; begin < units; begin += SLOTS * UNROLL) {
-            Unit u[UNROLL * STREAMS];
-            [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
-                [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                    u[k * STREAMS + s] =
-                        load_unit(tile[s], min(begin + k * SLOTS, units - 1), row);
-            }
-            [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
-                const uint unit = begin + k * SLOTS;
-                if (unit >= units) break;
-                [[unroll]] for (uint b = 0; b < UNIT_COLS / 32; ++b) {
+        [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
+            const uint unit = begin + k * SLOTS;
+            if (unit >= units) break;
+            [[unroll]] for (uint b = 0; b < UNIT_COLS / 32; ++b) {
 #ifdef DOT4
-                    vec2 s0[STREAMS], s1[STREAMS];
+                vec2 s0[STREAMS], s1[STREAMS];
+                [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
+                    s0[s] = scale_offset(u[k * STREAMS + s], 2 * b);
+                    s1[s] = scale_offset(u[k * STREAMS + s], 2 * b + 1);
+                }
+                [[unroll]] for (uint t = 0; t < T; ++t) {
+                    const Activations a = load_activations(min(first_t + t, p.n_rows - 1),
+                                                           unit * (UNIT_COLS / 32) + b);
+                    [[unroll]] for (uint s = 0; s < STREAMS; ++s)
+                        sum[s * T + t] += dot_block(u[k * STREAMS + s], 8 * b, a, s0[s], s1[s]);
+                }
+#else
+                [[unroll]] for (uint j = 0; j < 8; ++j) {
+                    vec4 w[STREAMS];
                     [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
-                        s0[s] = scale_offset(u[k * STREAMS + s], 2 * b);
-                        s1[s] = scale_offset(u[k * STREAMS + s], 2 * b + 1);
+                        const Unit part = u[k * STREAMS + s];
+                        const vec2 scale = scale_offset(part, 2 * b + j / 4);
+                        w[s] = IS_FLOAT ? float_quad(part, 8 * b + j)
+                                        : scale.x * quad_values(quad(part, 8 * b + j)) + scale.y;
                     }
                     [[unroll]] for (uint t = 0; t < T; ++t) {
-                        const Activations a = load_activations(min(first_t + t, p.n_rows - 1),
-                                                               unit * (UNIT_COLS / 32) + b);
+                        const vec4 x =
+                            load_quad(min(first_t + t, p.n_rows - 1), unit, 8 * b + j);
                         [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                            sum[s * T + t] += dot_block(u[k * STREAMS + s], 8 * b, a, s0[s], s1[s]);
+                            sum[s * T + t] += dot(w[s], x);
                     }
-#else
-                    [[unroll]] for (uint j = 0; j < 8; ++j) {
-                        vec4 w[STREAMS];
-                        [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
-                            const vec2 scale = scale_offset(u[k * STREAMS + s], 2 * b + j / 4);
-                            w[s] = scale.x * quad_values(quad(u[k * STREAMS + s], 8 * b + j)) +
-                                   scale.y;
-                        }
-                        [[unroll]] for (uint t = 0; t < T; ++t) {
-                            const vec4 x =
-                                load_quad(min(first_t + t, p.n_rows - 1), unit, 8 * b + j);
-                            [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                                sum[s * T + t] += dot(w[s], x);
-                        }
-                    }
-#endif
                 }
+#endif
             }
         }
     }
