@@ -193,25 +193,41 @@ Status Matmul::record_same_type(VkCommandBuffer commands, const MatmulCall& call
     return record_matvec(commands, call);
 }
 
-MatvecShape Matmul::matvec_shape(tensor::DType type, std::uint32_t n_rows) const {
+MatvecShape Matmul::matvec_shape(const MatmulCall& call) const {
     if (overrides.matvec) return *overrides.matvec;
-    static_cast<void>(n_rows);
-    if (device_.capabilities().description.is_software()) return {.invocations = 64, .unroll = 1};
-    return {.unroll = is_float(type) ? 1U : 4U};
+    const tensor::DType type = call.weights[0].type;
+    if (device_.capabilities().description.is_software())
+        return {.invocations = 64, .lane_rows = call.n_rows > 2 ? 1U : 2U};
+    // As many subgroups as divide the columns best: those past the end do nothing.
+    const MatvecShape shape = {.lane_rows = is_float(type) || call.n_rows == 1 ? 2U : 4U};
+    const std::uint32_t units_each = subgroup_ * shape.lane_rows / kTile * shape.unroll;
+    const auto units = static_cast<std::uint32_t>(call.cols / kernels::gpu_tile(type).unit_cols);
+    std::uint32_t best = 8;
+    for (std::uint32_t n = 16; n >= 6; --n) {
+        const auto waste = [&](std::uint32_t subgroups) {
+            const std::uint32_t each = subgroups * units_each;
+            return static_cast<double>(ceil_div(units, each) * each) / units;
+        };
+        if (waste(n) < waste(best) - 0.02) best = n;
+    }
+    MatvecShape out = shape;
+    out.invocations = best * subgroup_;
+    return out;
 }
 
 Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
     const tensor::DType type = call.weights[0].type;
     const InputForm form = input_form(type, call.n_rows);
     const std::uint32_t t = std::min(call.n_rows, kMostMatvecRows);
-    const MatvecShape shape = matvec_shape(type, call.n_rows);
+    const MatvecShape shape = matvec_shape(call);
     const std::uint32_t constants[] = {std::max(shape.invocations, subgroup_),
                                        subgroup_,
                                        static_cast<std::uint32_t>(type),
                                        t,
                                        static_cast<std::uint32_t>(call.epilogue),
                                        shape.panels,
-                                       shape.unroll};
+                                       shape.unroll,
+                                       shape.lane_rows};
     const bool dot4 = form == InputForm::int8;
     const std::span<const std::uint32_t> spirv =
         dot4 ? std::span<const std::uint32_t>(shaders::kMatvecDot4) : shaders::kMatvecPlain;

@@ -23,8 +23,8 @@
 //            scales for the types that have one). Subnormal products round by 2^-24 * scale.
 
 #include <array>
-#include <cstddef>
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -79,7 +79,8 @@ struct MatmulCall {
 struct MatvecShape {
     std::uint32_t invocations = 256;  // of a workgroup: a multiple of 16 and of the subgroup
     std::uint32_t panels = 1;         // tiles of 16 rows of a workgroup (pairs of them when gated)
-    std::uint32_t unroll = 4;         // units of columns read before the first is used
+    std::uint32_t unroll = 1;         // units of columns read before the first is used
+    std::uint32_t lane_rows = 4;      // rows of a tile that an invocation has: 1, 2, 4
 };
 
 /// How matmul_coopmat.comp cuts its work (it says what they mean). bm, wm: multiples of 16, of 32
@@ -119,13 +120,13 @@ public:
     Status record_quantize(VkCommandBuffer commands, std::uint64_t x, std::uint32_t n_rows,
                            std::uint32_t cols, InputForm form, std::uint64_t to);
 
-    /// Records the products. The caller puts barriers before (x must be there, outs be free), after,
-    /// and between two calls of this. Shaders are compiled when first needed. Errors: as
+    /// Records the products. The caller puts barriers before (x must be there, outs be free),
+    /// after, and between two calls of this. Shaders are compiled when first needed. Errors: as
     /// Pipeline::create.
     Status record(VkCommandBuffer commands, const MatmulCall& call);
 
     /// What record() would take for this product.
-    MatvecShape matvec_shape(tensor::DType type, std::uint32_t n_rows) const;
+    MatvecShape matvec_shape(const MatmulCall& call) const;
     MatmulShape matmul_shape(std::uint32_t n_rows) const;
 
     MatmulOverrides overrides;
@@ -155,7 +156,7 @@ private:
     VulkanDevice& device_;
     MatmulPath path_;
     std::uint32_t subgroup_ = 0;
-    MatrixShape matrix_;                 // f16 x f16 -> f32, where path_ is coopmat
+    MatrixShape matrix_;                   // f16 x f16 -> f32, where path_ is coopmat
     std::optional<VulkanBuffer> partial_;  // sums of parts of the columns
     std::map<Key, Pipeline> pipelines_;
 };

@@ -1,7 +1,7 @@
 // Times the matrix kernels at Gemma 3's shapes on a device, each beside the plain read of its
 // memory:
 //   matmul_vulkan_bench vulkan:nvidia [model=27b] [types=q4_0,q2_k] [rows=1,4,8,16,32,512]
-//     [path=coopmat] [matvec=256/1/4,...]  invocations/panels/unroll, each is tried
+//     [path=coopmat] [matvec=256/1/1/4,...]  invocations/panels/unroll/lane_rows
 //     [matmul=128/128/32/64/64/2,...]      bm/bn/bk/wm/wn/buffers, each is tried
 //     [splits=1,4,...]
 // A product is timed as part of a series with barriers between, over copies of the weights that no
@@ -251,7 +251,7 @@ int main_of_bench(const std::map<std::string, std::string>& options, const std::
                         if (shape != "chosen") {
                             const auto n = numbers(shape, '/');
                             if (few)
-                                matmul->overrides.matvec = {n.at(0), n.at(1), n.at(2)};
+                                matmul->overrides.matvec = {n.at(0), n.at(1), n.at(2), n.at(3)};
                             else
                                 matmul->overrides.matmul = {n.at(0), n.at(1), n.at(2),
                                                             n.at(3), n.at(4), n.at(5)};
