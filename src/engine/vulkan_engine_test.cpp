@@ -1,5 +1,5 @@
-// The engine on a Vulkan device: the CPU's tokens, and results that do not depend on chunks, batches
-// and forks. The device is Mesa's software driver, or what UNICORN_TEST_VULKAN names.
+// The engine on a Vulkan device: the CPU's tokens, and results that do not depend on chunks,
+// batches and forks. The device is Mesa's software driver, or what UNICORN_TEST_VULKAN names.
 
 #include <gtest/gtest.h>
 
@@ -65,8 +65,8 @@ std::vector<Row> evaluate(Engine& engine, Sequence& sequence, std::span<const st
                           Logits which = Logits::all) {
     std::vector<Row> rows;
     const Input input{&sequence, tokens, which};
-    const auto status = engine.evaluate(
-        {&input, 1}, [&](std::size_t, std::size_t, std::span<const float> logits) {
+    const auto status =
+        engine.evaluate({&input, 1}, [&](std::size_t, std::size_t, std::span<const float> logits) {
             rows.emplace_back(logits.begin(), logits.end());
         });
     EXPECT_TRUE(status) << status.error().message;
@@ -111,9 +111,9 @@ TEST_F(VulkanEngineTest, BundledModelMakesTheCpusTokens) {
     const auto ids = cpu->tokenizer().encode(
         "Long ago, in a country far away, there lived a king who had three daughters.");
     auto a = cpu->create_sequence(), b = gpu->create_sequence();
-    // The CPU rounds activations to int8, which moves these logits by 0.6 % of their norm, and other
-    // roundings move them anywhere within that after three layers: where two tokens are that close,
-    // either may come first. Both then go on with the CPU's.
+    // The CPU rounds activations to int8, which moves these logits by 0.6 % of their norm, and
+    // other roundings move them anywhere within that after three layers: where two tokens are that
+    // close, either may come first. Both then go on with the CPU's.
     std::vector<std::int32_t> next = ids;
     std::size_t n_same = 0;
     for (int i = 0; i < 200; ++i) {
@@ -122,8 +122,8 @@ TEST_F(VulkanEngineTest, BundledModelMakesTheCpusTokens) {
         ASSERT_LE(difference({got}, {expected}), 2.5e-2) << "token " << i;
         const std::int32_t id = most_likely(expected), other = most_likely(got);
         n_same += id == other;
-        const auto gap = expected[static_cast<std::size_t>(id)] -
-                         expected[static_cast<std::size_t>(other)];
+        const auto gap =
+            expected[static_cast<std::size_t>(id)] - expected[static_cast<std::size_t>(other)];
         EXPECT_LE(gap, 0.02f * std::abs(expected[static_cast<std::size_t>(id)])) << "token " << i;
         next = {id};
     }
@@ -156,7 +156,8 @@ TEST_F(VulkanEngineTest, ChunksDoNotChangeLogits) {
     const auto whole = all_logits(*open(tiny("f32"), options), tokens);
     for (const std::size_t chunk : {5U, 32U}) {
         options.chunk_tokens = chunk;
-        EXPECT_LE(difference(all_logits(*open(tiny("f32"), options), tokens), whole), 1e-4) << chunk;
+        EXPECT_LE(difference(all_logits(*open(tiny("f32"), options), tokens), whole), 1e-4)
+            << chunk;
     }
 }
 

@@ -14,6 +14,7 @@ layout(local_size_x = 128) in;
 layout(constant_id = 0) const uint kDim = 64;   // E, a multiple of 32
 layout(constant_id = 1) const uint kType = 1;   // tensor::DType of the cache: f32, f16 or q8_0
 layout(constant_id = 2) const uint kGroup = 1;  // query heads of a KV head, at most 8
+layout(constant_id = 3) const bool kQuantizes = false;
 
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
@@ -22,6 +23,7 @@ layout(buffer_reference) buffer Items;
 #include "backends/vulkan/address.glsl"
 #include "backends/vulkan/attention.params.h"
 #include "backends/vulkan/kv_load.glsl"
+#include "backends/vulkan/matmul_input.glsl"
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Items { RowItem at[]; };
 layout(push_constant) uniform Push { AttentionParams p; };
 
@@ -36,6 +38,7 @@ shared vec4 sums[kLanes * kGroup * kQuads];
 
 void main() {
     const RowItem item = p.items.at[gl_WorkGroupID.x];
+    if (item.row < 0) return;
     const uint head = gl_WorkGroupID.y, i = gl_LocalInvocationIndex;
     const uint row_vectors = uint(item.row) * p.n_kv_heads + head;  // of kGroup * kDim
     for (uint j = i; j < kGroup * kQuads; j += kKeys)
@@ -121,17 +124,33 @@ void main() {
             sums[(lane * kGroup + g) * kQuads + quad] = sum[g];
     }
     barrier();
-    for (uint j = i; j < kGroup * kQuads; j += kKeys) {
-        vec4 all = vec4(0);
-        for (uint l = 0; l < kLanes; ++l) all += sums[l * kGroup * kQuads + j];
+    // Eight elements an invocation, as store_int8() wants them.
+    [[dont_unroll]] for (uint octet = i; octet < kGroup * kDim / 8; octet += kKeys) {
+        const uint j = 2 * octet, head_of = j / kQuads;
+        vec4 a = vec4(0), b = vec4(0);
+        for (uint l = 0; l < kLanes; ++l) {
+            a += sums[l * kGroup * kQuads + j];
+            b += sums[l * kGroup * kQuads + j + 1];
+        }
         float whole = 0;
-        [[unroll]] for (uint g = 0; g < kGroup; ++g) whole = j / kQuads == g ? total[g] : whole;
+        [[unroll]] for (uint g = 0; g < kGroup; ++g) whole = head_of == g ? total[g] : whole;
         if (item.part < 0) {
-            Vectors(uvec2(p.to)).at[row_vectors * kGroup * kQuads + j] = all / whole;
+            a /= whole;
+            b /= whole;
+            const uint to = row_vectors * kGroup * kQuads + j;
+            Vectors(uvec2(p.to)).at[to] = a;
+            Vectors(uvec2(p.to)).at[to + 1] = b;
+            if (kQuantizes) {
+                store_int8(p.int8, p.n_rows, p.n_kv_heads * kGroup * kDim, uint(item.row),
+                           head * kGroup * kDim / 8 + octet, a, b);
+            }
         } else {
-            const uint to = ((uint(item.part) * p.n_kv_heads + head) * kGroup + j / kQuads) *
+            const uint to = ((uint(item.part) * p.n_kv_heads + head) * kGroup + head_of) *
                                 (kDim + 2) + j % kQuads * 4;
-            [[unroll]] for (uint l = 0; l < 4; ++l) p.parts.at[to + l] = all[l];
+            [[unroll]] for (uint l = 0; l < 4; ++l) {
+                p.parts.at[to + l] = a[l];
+                p.parts.at[to + 4 + l] = b[l];
+            }
         }
     }
     if (item.part >= 0 && i < kGroup) {

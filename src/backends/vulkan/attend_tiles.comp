@@ -43,6 +43,7 @@ uvec2 page_of(uvec2 pool, int table, int key) {
 
 void main() {
     const TileItem item = p.items.at[gl_WorkGroupID.x];
+    if (item.first_row < 0) return;
     const uint i = gl_LocalInvocationIndex;
     const uint n_queries = uint(item.n_rows) * kGroup;
     const uint query_4 = i / 16 * 4, key_4 = i % 16 * 4;  // the 4 x 4 scores of this invocation

@@ -1,5 +1,5 @@
 // Parameters of attend_rows.comp, attend_tiles.comp and merge_spans.comp, and the lists of work
-// that the CPU writes for each pass: a dispatch has as many workgroups as there are items.
+// that the CPU writes for each pass, to their full length: what is not an item has a row of -1.
 #include "backends/vulkan/shader_types.h"
 
 UNICORN_PARAMS_BEGIN
@@ -38,8 +38,9 @@ struct AttentionParams {
     UNICORN_ADDRESS(Items) items;
     UNICORN_ADDRESS(Floats) parts;  // [parts, H, E + 2]: weighted sum of V, max, sum of weights
     UNICORN_FLOAT scale;
-    UNICORN_UINT n_kv_heads;  // K
-    UNICORN_UINT window;      // 0: all
-    UNICORN_UINT unused;
+    UNICORN_UINT n_kv_heads;      // K
+    UNICORN_UINT window;          // 0: all
+    UNICORN_UINT n_rows;          // T
+    UNICORN_ADDRESS(uvec2) int8;  // where kQuantizes: [T, H*E] as int8, too (matmul.h)
 };
 UNICORN_PARAMS_END

@@ -61,12 +61,16 @@ bool caches(const device::KvCache& cache, std::size_t head_dim) {
            kernels::can_cache(cache.k.type, head_dim);
 }
 
+/// Eight columns an invocation, 1,024 of these at most.
+bool norms(std::size_t cols) { return cols % 32 == 0 && cols <= 8 * kRowThreads; }
+
 struct Supports {
     bool operator()(const device::Embed& s) const {
         return multiplies(s.weights) && has_cols(s.out, s.weights.cols);
     }
     bool operator()(const device::RmsNorm& s) const {
-        return has_cols(s.x, s.x.cols) && is_gain(s.gain, s.x.cols) && has_cols(s.out, s.x.cols);
+        return norms(s.x.cols) && has_cols(s.x, s.x.cols) && is_gain(s.gain, s.x.cols) &&
+               has_cols(s.out, s.x.cols);
     }
     bool operator()(const device::Project& s) const {
         bool ok = s.count >= 1 && s.count <= s.weights.size();
@@ -89,7 +93,7 @@ struct Supports {
     }
     bool operator()(const device::AddNorm& s) const {
         const std::size_t cols = s.residual.cols;
-        return has_cols(s.residual, cols) && has_cols(s.branch, cols) &&
+        return norms(cols) && has_cols(s.residual, cols) && has_cols(s.branch, cols) &&
                is_gain(s.branch_gain, cols) && is_gain(s.next_gain, cols) && has_cols(s.out, cols);
     }
     bool operator()(const device::Head& s) const { return projects(s.weights, s.x, s.logits); }
@@ -205,7 +209,9 @@ public:
     Status run() {
         const Work work{shape_};
         double part_s = 0;
-        for (const device::Step& step : program_.steps_) {
+        for (std::size_t i = 0; i < program_.steps_.size(); ++i) {
+            const device::Step& step = program_.steps_[i];
+            next_ = i + 1 < program_.steps_.size() ? &program_.steps_[i + 1] : nullptr;
             const WorkSize size = std::visit(work, step);
             const double step_s = context_.pace.seconds(size);
             if (recording_.parts.empty() || part_s + step_s > context_.pace.target_s()) {
@@ -264,8 +270,33 @@ private:
 
     /// Before dispatches that use what the last ones wrote, or write what those read.
     void sync() {
-        if (dirty_) memory_barrier(context_.device, commands());
+        if (dirty_) shader_barrier(context_.device, commands());
         dirty_ = true;
+    }
+
+    /// Where the step that makes `x` may put it in int8, too: the address, when the next step wants
+    /// it so, else 0.
+    std::uint64_t int8_for_next(const TensorRef& x) {
+        quantized_ = 0;
+        const TensorRef* weights = nullptr;
+        const TensorRef* input = nullptr;
+        if (next_ == nullptr) return 0;
+        if (const auto* project = std::get_if<device::Project>(next_)) {
+            weights = &project->weights[0];
+            input = &project->x;
+        } else if (const auto* ffn = std::get_if<device::GatedFfn>(next_)) {
+            weights = &ffn->gate;
+            input = &ffn->x;
+        }
+        if (weights == nullptr || input->device_address != x.device_address ||
+            context_.matmul->input_form(weights->type, shape_.n_rows) != InputForm::int8)
+            return 0;
+        quantized_ = x.device_address;
+        return int8_address();
+    }
+    std::uint64_t int8_address() const {
+        return program_.scratch_->inputs[static_cast<std::size_t>(InputForm::int8)]
+            .device_address();
     }
 
     Result<const Pipeline*> pipeline(std::string_view name, std::span<const std::uint32_t> spirv,
@@ -299,26 +330,42 @@ private:
                        {static_cast<std::uint32_t>(s.weights.type)});
     }
 
+    Status norm(RmsNormParams params, bool adds) {
+        const std::uint32_t invocations = (params.cols / 8 + 63) / 64 * 64;
+        auto found = pipeline(adds ? "add_norm" : "rms_norm", shaders::kRmsNorm, sizeof(params),
+                              {invocations, adds ? 1u : 0u, params.int8 != 0 ? 1u : 0u});
+        if (!found) return forward(found);
+        sync();
+        (*found)->dispatch(commands(), params, {params.n_rows, 1, 1});
+        return {};
+    }
+
     Status record(const device::RmsNorm& s) {
-        const RmsNormParams params = {.x = s.x.device_address,
-                                      .gain = s.gain.device_address,
-                                      .result = s.out.device_address,
-                                      .residual = 0,
-                                      .add_gain = 0,
-                                      .cols = u32(s.x.cols),
-                                      .eps = s.eps};
-        return by_rows("rms_norm", shaders::kRmsNorm, params, shape_.n_rows, s.x.cols, {0});
+        return norm({.x = s.x.device_address,
+                     .gain = s.gain.device_address,
+                     .result = s.out.device_address,
+                     .residual = 0,
+                     .add_gain = 0,
+                     .int8 = int8_for_next(s.out),
+                     .cols = u32(s.x.cols),
+                     .eps = s.eps,
+                     .n_rows = u32(shape_.n_rows),
+                     .unused = 0},
+                    false);
     }
 
     Status record(const device::AddNorm& s) {
-        const RmsNormParams params = {.x = s.branch.device_address,
-                                      .gain = s.next_gain.device_address,
-                                      .result = s.out.device_address,
-                                      .residual = s.residual.device_address,
-                                      .add_gain = s.branch_gain.device_address,
-                                      .cols = u32(s.residual.cols),
-                                      .eps = s.eps};
-        return by_rows("add_norm", shaders::kRmsNorm, params, shape_.n_rows, s.residual.cols, {1});
+        return norm({.x = s.branch.device_address,
+                     .gain = s.next_gain.device_address,
+                     .result = s.out.device_address,
+                     .residual = s.residual.device_address,
+                     .add_gain = s.branch_gain.device_address,
+                     .int8 = int8_for_next(s.out),
+                     .cols = u32(s.residual.cols),
+                     .eps = s.eps,
+                     .n_rows = u32(shape_.n_rows),
+                     .unused = 0},
+                    true);
     }
 
     /// outs[i] = weights[i] x for `n_rows` rows at `x`; x is brought to the forms they take first.
@@ -338,6 +385,7 @@ private:
             std::uint64_t& input = call.x[static_cast<std::size_t>(form)];
             if (input != 0) continue;
             input = program_.scratch_->inputs[static_cast<std::size_t>(form)].device_address();
+            if (form == InputForm::int8 && x == quantized_) continue;
             if (!quantizes) sync();
             quantizes = true;
             if (auto s = context_.matmul->record_quantize(commands(), x, u32(n_rows), call.cols,
@@ -345,6 +393,7 @@ private:
                 !s)
                 return s;
         }
+        quantized_ = 0;  // what is written now may be x of later
         sync();
         return context_.matmul->record(commands(), call);
     }
@@ -436,37 +485,41 @@ private:
                                   .scale = s.scale,
                                   .n_kv_heads = u32(s.n_kv_heads),
                                   .window = u32(s.window),
-                                  .unused = 0};
-        const std::vector<std::uint32_t> constants = {u32(s.head_dim),
-                                                      static_cast<std::uint32_t>(s.cache.k.type),
-                                                      u32(s.n_heads / s.n_kv_heads)};
+                                  .n_rows = u32(shape_.n_rows),
+                                  .int8 = 0};
+        // Tiles are for many rows, which are quantised in a dispatch of their own.
+        quantized_ = 0;
+        if (!shape_.tiles[group]) params.int8 = int8_for_next(s.out);
+        const std::uint32_t dim = u32(s.head_dim), heads = u32(s.n_heads / s.n_kv_heads);
+        const auto type = static_cast<std::uint32_t>(s.cache.k.type);
+        const std::uint32_t quantizes = params.int8 != 0 ? 1 : 0;
         const auto dispatch = [&](std::string_view name, std::span<const std::uint32_t> spirv,
-                                  std::vector<std::uint32_t> how, std::size_t items,
-                                  std::size_t groups) -> Status {
-            auto found = pipeline(name, spirv, sizeof(params), std::move(how));
+                                  std::vector<std::uint32_t> constants, std::size_t items,
+                                  std::size_t n_items) -> Status {
+            auto found = pipeline(name, spirv, sizeof(params), std::move(constants));
             if (!found) return forward(found);
             params.items = base_ + items;
-            (*found)->dispatch_indirect(commands(), params, recording_.data->handle(), groups);
+            (*found)->dispatch(commands(), params, {u32(n_items), u32(s.n_kv_heads), 1});
             return {};
         };
         sync();
         if (shape_.tiles[group]) {
-            if (auto status = dispatch("attend_tiles", shaders::kAttendTiles, constants,
-                                       at.tile_items, at.tiles_dispatch);
+            if (auto status = dispatch("attend_tiles", shaders::kAttendTiles, {dim, type, heads},
+                                       at.tile_items, at.n_tile_items);
                 !status)
                 return status;
         }
         if (shape_.rows[group]) {
-            if (auto status = dispatch("attend_rows", shaders::kAttendRows, constants, at.row_items,
-                                       at.rows_dispatch);
+            if (auto status = dispatch("attend_rows", shaders::kAttendRows,
+                                       {dim, type, heads, quantizes}, at.row_items, at.n_row_items);
                 !status)
                 return status;
         }
         if (!shape_.merges[group]) return {};
         sync();
         return dispatch("merge_spans", shaders::kMergeSpans,
-                        {std::bit_ceil(u32(s.head_dim)), u32(s.head_dim)}, at.merge_items,
-                        at.merge_dispatch);
+                        {std::bit_ceil(heads * dim / 8), dim, heads, quantizes}, at.merge_items,
+                        at.n_merge_items);
     }
 
     Status record(const device::AwaitWeights&) { return {}; }
@@ -477,6 +530,8 @@ private:
     const PassShape& shape_;
     Recording& recording_;
     std::uint64_t base_;
+    const device::Step* next_ = nullptr;
+    std::uint64_t quantized_ = 0;  // the activations that lie in int8 now, by their f32 address
     bool dirty_ = false;
 };
 

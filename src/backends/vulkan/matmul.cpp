@@ -4,7 +4,9 @@
 #include <cstdlib>
 
 #include "backends/vulkan/matmul.params.h"
+#include "backends/vulkan/matmul_coopmat.comp.h"
 #include "backends/vulkan/matmul_quantize.comp.h"
+#include "backends/vulkan/matmul_reduce.comp.h"
 #include "backends/vulkan/matvec_dot4.comp.h"
 #include "backends/vulkan/matvec_plain.comp.h"
 #include "base/check.h"
@@ -14,6 +16,9 @@ namespace unicorn::backends::vulkan {
 namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
+constexpr std::uint32_t kMostMatvecRows = 8;
+constexpr std::uint32_t kMostSplits = 16;
+constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 
 bool is_float(tensor::DType type) { return !tensor::info(type).quantized; }
 
@@ -24,6 +29,30 @@ Result<MatmulPath> path_named(std::string_view text) {
         if (text == name(path)) return path;
     return fail(ErrorCode::invalid_argument,
                 "UNICORN_VK_MATMUL is \"{}\"; it can be coopmat, dot4 or plain", text);
+}
+
+/// The parameters that do not depend on the kernel.
+MatmulParams params_of(const MatmulCall& call, InputForm form) {
+    MatmulParams params = {};
+    for (std::uint32_t i = 0; i < call.count; ++i) {
+        params.weights[i] = call.weights[i].address;
+        params.outs[i] = call.outs[i];
+        params.out_rows[i] = call.weights[i].rows;
+    }
+    params.x = call.x[static_cast<std::size_t>(form)];
+    params.n_rows = call.n_rows;
+    params.cols = call.cols;
+    UNICORN_CHECK(params.x != 0);
+    return params;
+}
+
+/// Workgroups that take `rows_each` rows each, all matrices'.
+std::uint32_t row_groups(const MatmulCall& call, std::uint32_t rows_each) {
+    if (call.epilogue != Epilogue::none) return ceil_div(call.weights[0].rows, rows_each / 2);
+    std::uint32_t groups = 0;
+    for (std::uint32_t i = 0; i < call.count; ++i)
+        groups += ceil_div(call.weights[i].rows, rows_each);
+    return groups;
 }
 
 }  // namespace
@@ -43,19 +72,50 @@ Result<std::unique_ptr<Matmul>> Matmul::create(VulkanDevice& device) {
         if (!path) return tl::unexpected(path.error());
         return create(device, *path);
     }
-    return create(device,
-                  device.capabilities().dot4_accelerated ? MatmulPath::dot4 : MatmulPath::plain);
+    // A software device has matrices and packed dot products too, and is no faster with them.
+    const Capabilities& c = device.capabilities();
+    if (c.description.is_software()) return create(device, MatmulPath::dot4);
+    auto matrices = create(device, MatmulPath::coopmat);
+    if (matrices || matrices.error().code != ErrorCode::unsupported) return matrices;
+    return create(device, c.dot4_accelerated ? MatmulPath::dot4 : MatmulPath::plain);
 }
 
 Result<std::unique_ptr<Matmul>> Matmul::create(VulkanDevice& device, MatmulPath path) {
     std::unique_ptr<Matmul> self(new Matmul(device, path));
     const Capabilities& c = device.capabilities();
-    self->subgroup_ = std::clamp(c.subgroup_size, c.min_subgroup_size, c.max_subgroup_size);
+    // 32 where there is a choice: RDNA computes 32 at a time.
+    self->subgroup_ = std::clamp<std::uint32_t>(32, c.min_subgroup_size, c.max_subgroup_size);
+    if (path == MatmulPath::coopmat) {
+        if (auto s = self->find_matrices(); !s) return forward(s);
+        if (!c.compiles_only) {
+            auto partial =
+                VulkanBuffer::create(device, kPartialBytes, *c.tier(memory::Tier::vram), false);
+            if (!partial) return forward(partial);
+            self->partial_ = std::move(*partial);
+        }
+    }
     return self;
 }
 
+Status Matmul::find_matrices() {
+    const auto size = [](const MatrixShape& s) { return s.m * s.n * s.k; };
+    for (const MatrixShape& s : device_.capabilities().matrix_shapes) {
+        if (s.a != VK_COMPONENT_TYPE_FLOAT16_KHR || s.b != s.a ||
+            s.c != VK_COMPONENT_TYPE_FLOAT32_KHR || s.result != s.c)
+            continue;
+        if (s.m % 4 != 0 || s.k % 8 != 0 || 16 % s.m != 0 || 16 % s.n != 0 || 32 % s.k != 0)
+            continue;
+        if (size(s) > size(matrix_)) matrix_ = s;
+    }
+    if (size(matrix_) == 0) {
+        return fail(ErrorCode::unsupported, "{}: has no cooperative matrices of f16 with f32 sums",
+                    device_.name());
+    }
+    return {};
+}
+
 InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
-    static_cast<void>(n_rows);
+    if (path_ == MatmulPath::coopmat && n_rows > kMostMatvecRows) return InputForm::f16;
     if (path_ == MatmulPath::plain || is_float(type)) return InputForm::f32;
     return InputForm::int8;
 }
@@ -73,17 +133,23 @@ Result<const Pipeline*> Matmul::pipeline(std::string_view name,
                                          std::span<const std::uint32_t> spirv,
                                          std::span<const std::uint32_t> constants,
                                          std::size_t params_bytes, std::uint32_t subgroup_size) {
-    Key key = {spirv.data(), {}};
-    UNICORN_CHECK(constants.size() <= std::get<1>(key).size());
-    std::copy(constants.begin(), constants.end(), std::get<1>(key).begin());
+    Key key = {std::string(name), {constants.begin(), constants.end()}};
     if (const auto found = pipelines_.find(key); found != pipelines_.end()) return &found->second;
     auto made = Pipeline::create(device_, {.name = name,
                                            .spirv = spirv,
                                            .push_constant_bytes = params_bytes,
                                            .constants = constants,
-                                           .subgroup_size = subgroup_size});
+                                           .subgroup_size = subgroup_size,
+                                           .keep_statistics = keep_statistics});
     if (!made) return forward(made);
-    return &pipelines_.emplace(key, std::move(*made)).first->second;
+    return &pipelines_.emplace(std::move(key), std::move(*made)).first->second;
+}
+
+void Matmul::each_statistics(
+    const std::function<void(std::string_view, std::span<const std::uint32_t>,
+                             const std::vector<PipelineStatistic>&)>& use) const {
+    for (const auto& [key, made] : pipelines_)
+        if (const auto found = made.statistics(); found) use(key.name, key.constants, *found);
 }
 
 Status Matmul::record_quantize(VkCommandBuffer commands, std::uint64_t x, std::uint32_t n_rows,
@@ -107,11 +173,11 @@ Status Matmul::record(VkCommandBuffer commands, const MatmulCall& call) {
     }
     // Matrices of one type share a dispatch.
     for (std::uint32_t first = 0; first < call.count;) {
+        if (first > 0) memory_barrier(device_, commands);  // partial_ is used again
         MatmulCall part = call;
         part.count = 0;
-        for (; first < call.count &&
-               (part.count == 0 || call.weights[first].type == part.weights[0].type);
-             ++first) {
+        const tensor::DType type = call.weights[first].type;
+        for (; first < call.count && call.weights[first].type == type; ++first) {
             part.weights[part.count] = call.weights[first];
             part.outs[part.count++] = call.outs[first];
         }
@@ -122,43 +188,116 @@ Status Matmul::record(VkCommandBuffer commands, const MatmulCall& call) {
 
 Status Matmul::record_same_type(VkCommandBuffer commands, const MatmulCall& call) {
     UNICORN_CHECK(call.cols % kernels::gpu_tile_columns(call.weights[0].type) == 0);
+    if (input_form(call.weights[0].type, call.n_rows) == InputForm::f16)
+        return record_matmul(commands, call);
     return record_matvec(commands, call);
+}
+
+MatvecShape Matmul::matvec_shape(const MatmulCall& call) const {
+    if (overrides.matvec) return *overrides.matvec;
+    const tensor::DType type = call.weights[0].type;
+    if (device_.capabilities().description.is_software())
+        return {.invocations = 64, .lane_rows = call.n_rows > 2 ? 1U : 2U};
+    // As many subgroups as divide the columns best: those past the end do nothing.
+    const MatvecShape shape = {.lane_rows = is_float(type) || call.n_rows == 1 ? 2U : 4U};
+    const std::uint32_t units_each = subgroup_ * shape.lane_rows / kTile * shape.unroll;
+    const auto units = static_cast<std::uint32_t>(call.cols / kernels::gpu_tile(type).unit_cols);
+    std::uint32_t best = 8;
+    for (std::uint32_t n = 16; n >= 6; --n) {
+        const auto waste = [&](std::uint32_t subgroups) {
+            const std::uint32_t each = subgroups * units_each;
+            return static_cast<double>(ceil_div(units, each) * each) / units;
+        };
+        if (waste(n) < waste(best) - 0.02) best = n;
+    }
+    MatvecShape out = shape;
+    out.invocations = best * subgroup_;
+    return out;
 }
 
 Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
     const tensor::DType type = call.weights[0].type;
     const InputForm form = input_form(type, call.n_rows);
-    const bool gated = call.epilogue != Epilogue::none;
-    const std::uint32_t t = std::min<std::uint32_t>(call.n_rows, 8);
-    const std::uint32_t panels = 1;
-    const std::uint32_t unroll = 4;
-    const std::uint32_t constants[] = {256,
+    const std::uint32_t t = std::min(call.n_rows, kMostMatvecRows);
+    const MatvecShape shape = matvec_shape(call);
+    const std::uint32_t constants[] = {std::max(shape.invocations, subgroup_),
                                        subgroup_,
                                        static_cast<std::uint32_t>(type),
                                        t,
                                        static_cast<std::uint32_t>(call.epilogue),
-                                       panels,
-                                       unroll};
+                                       shape.panels,
+                                       shape.unroll,
+                                       shape.lane_rows};
     const bool dot4 = form == InputForm::int8;
     const std::span<const std::uint32_t> spirv =
         dot4 ? std::span<const std::uint32_t>(shaders::kMatvecDot4) : shaders::kMatvecPlain;
     const auto shader = pipeline(dot4 ? "matvec_dot4" : "matvec_plain", spirv, constants,
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
+    const bool gated = call.epilogue != Epilogue::none;
+    const std::uint32_t groups = row_groups(call, shape.panels * kTile * (gated ? 2 : 1));
+    (*shader)->dispatch(commands, params_of(call, form), {groups, ceil_div(call.n_rows, t), 1});
+    return {};
+}
 
-    MatmulParams params = {};
-    std::uint32_t groups = 0;
-    for (std::uint32_t i = 0; i < call.count; ++i) {
-        params.weights[i] = call.weights[i].address;
-        params.outs[i] = call.outs[i];
-        params.out_rows[i] = call.weights[i].rows;
-        if (i == 0 || !gated) groups += ceil_div(call.weights[i].rows, panels * kTile);
-    }
-    params.x = call.x[static_cast<std::size_t>(form)];
-    params.n_rows = call.n_rows;
-    params.cols = call.cols;
-    UNICORN_CHECK(params.x != 0);
-    (*shader)->dispatch(commands, params, {groups, ceil_div(call.n_rows, t), 1});
+MatmulShape Matmul::matmul_shape(std::uint32_t n_rows) const {
+    if (overrides.matmul) return *overrides.matmul;
+    if (device_.capabilities().description.is_software())
+        return {.bm = 32, .bn = 16, .wm = 32, .wn = 16, .buffers = 1};
+    if (n_rows <= 16) return {.bm = 128, .bn = 16, .wm = 32, .wn = 16};
+    if (n_rows <= 32) return {.bm = 128, .bn = 32, .wm = 32, .wn = 32};
+    if (n_rows <= 64) return {.bm = 128, .bn = 64, .wm = 64, .wn = 32};
+    return {.bm = 128, .bn = 128, .wm = 64, .wn = 64};
+}
+
+Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
+    const tensor::DType type = call.weights[0].type;
+    const MatmulShape s = matmul_shape(call.n_rows);
+    MatmulParams params = params_of(call, InputForm::f16);
+    const std::uint32_t row_tiles = row_groups(call, s.bm);
+    const std::uint32_t col_tiles = ceil_div(call.n_rows, s.bn);
+
+    // Few workgroups leave a large GPU idle: then several share a result, each with some columns.
+    const std::uint32_t all_rows = params.out_rows[0] + params.out_rows[1] + params.out_rows[2];
+    const std::size_t sums_bytes = std::size_t{4} * all_rows * call.n_rows;
+    const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
+    const std::uint32_t wanted = discrete ? 264 : 16;
+    const std::uint32_t steps = ceil_div(call.cols, s.bk);
+    std::uint32_t splits = std::min(wanted / (row_tiles * col_tiles), steps / 8);
+    splits = overrides.splits.value_or(splits);
+    const auto room = static_cast<std::uint32_t>(kPartialBytes / sums_bytes);
+    splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
+    params.partial = partial_ ? partial_->device_address() : 0;
+    params.n_parts = splits;
+
+    const auto epilogue = static_cast<std::uint32_t>(call.epilogue);
+    const std::uint32_t constants[] = {s.bm / s.wm * (s.bn / s.wn) * subgroup_,
+                                       subgroup_,
+                                       static_cast<std::uint32_t>(type),
+                                       epilogue,
+                                       s.bm,
+                                       s.bn,
+                                       s.bk,
+                                       s.wm,
+                                       s.wn,
+                                       matrix_.m,
+                                       matrix_.n,
+                                       matrix_.k,
+                                       s.buffers,
+                                       splits > 1 ? 1U : 0U};
+    const auto shader = pipeline("matmul_coopmat", shaders::kMatmulCoopmat, constants,
+                                 sizeof(MatmulParams), subgroup_);
+    if (!shader) return tl::unexpected(shader.error());
+    (*shader)->dispatch(commands, params, {col_tiles, row_tiles, splits});
+    if (splits == 1) return {};
+
+    memory_barrier(device_, commands);
+    const std::uint32_t reduce_constants[] = {256, epilogue};
+    const auto reduce = pipeline("matmul_reduce", shaders::kMatmulReduce, reduce_constants,
+                                 sizeof(MatmulParams), 0);
+    if (!reduce) return tl::unexpected(reduce.error());
+    const std::uint32_t out_rows = call.epilogue == Epilogue::none ? all_rows : params.out_rows[0];
+    (*reduce)->dispatch(commands, params, {ceil_div(out_rows, 256), call.n_rows, 1});
     return {};
 }
 

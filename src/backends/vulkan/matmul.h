@@ -23,13 +23,16 @@
 //            scales for the types that have one). Subnormal products round by 2^-24 * scale.
 
 #include <array>
+#include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
-#include <tuple>
+#include <vector>
 
 #include "backends/vulkan/pipeline.h"
 #include "backends/vulkan/vulkan_buffer.h"
@@ -72,6 +75,27 @@ struct MatmulCall {
     std::array<std::uint64_t, 3> outs = {};  // [T, rows_i] f32; overlap nothing else
 };
 
+/// How matvec_*.comp cut their work.
+struct MatvecShape {
+    std::uint32_t invocations = 256;  // of a workgroup: a multiple of 16 and of the subgroup
+    std::uint32_t panels = 1;         // tiles of 16 rows of a workgroup (pairs of them when gated)
+    std::uint32_t unroll = 1;         // units of columns read before the first is used
+    std::uint32_t lane_rows = 4;      // rows of a tile that an invocation has: 1, 2, 4
+};
+
+/// How matmul_coopmat.comp cuts its work (it says what they mean). bm, wm: multiples of 16, of 32
+/// when gated, and of the device's matrices; wm divides bm, wn divides bn.
+struct MatmulShape {
+    std::uint32_t bm = 0, bn = 0, bk = 32, wm = 0, wn = 0, buffers = 2;
+};
+
+/// What a search over shapes tries in place of Matmul's own choice.
+struct MatmulOverrides {
+    std::optional<MatvecShape> matvec;
+    std::optional<MatmulShape> matmul;
+    std::optional<std::uint32_t> splits;  // parts of the columns of a matmul
+};
+
 /// Records products. Used by one thread at a time; its device must outlive it, and it must outlive
 /// what it recorded.
 class Matmul {
@@ -96,23 +120,44 @@ public:
     Status record_quantize(VkCommandBuffer commands, std::uint64_t x, std::uint32_t n_rows,
                            std::uint32_t cols, InputForm form, std::uint64_t to);
 
-    /// Records the products. The caller puts barriers before (x must be there, outs be free) and
-    /// after. Shaders are compiled when first needed. Errors: as Pipeline::create.
+    /// Records the products. The caller puts barriers before (x must be there, outs be free),
+    /// after, and between two calls of this. Shaders are compiled when first needed. Errors: as
+    /// Pipeline::create.
     Status record(VkCommandBuffer commands, const MatmulCall& call);
 
+    /// What record() would take for this product.
+    MatvecShape matvec_shape(const MatmulCall& call) const;
+    MatmulShape matmul_shape(std::uint32_t n_rows) const;
+
+    MatmulOverrides overrides;
+    /// Pipelines keep what the driver tells of them (each_statistics).
+    bool keep_statistics = false;
+    /// Calls `use` with the name, the constants and the numbers of each pipeline made so far.
+    void each_statistics(
+        const std::function<void(std::string_view, std::span<const std::uint32_t>,
+                                 const std::vector<PipelineStatistic>&)>& use) const;
+
 private:
-    using Key = std::tuple<const std::uint32_t*, std::array<std::uint32_t, 12>>;
+    struct Key {
+        std::string name;
+        std::vector<std::uint32_t> constants;
+        auto operator<=>(const Key&) const = default;
+    };
 
     Matmul(VulkanDevice& device, MatmulPath path) : device_(device), path_(path) {}
+    Status find_matrices();
     Result<const Pipeline*> pipeline(std::string_view name, std::span<const std::uint32_t> spirv,
                                      std::span<const std::uint32_t> constants,
                                      std::size_t params_bytes, std::uint32_t subgroup_size);
     Status record_same_type(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matvec(VkCommandBuffer commands, const MatmulCall& call);
+    Status record_matmul(VkCommandBuffer commands, const MatmulCall& call);
 
     VulkanDevice& device_;
     MatmulPath path_;
     std::uint32_t subgroup_ = 0;
+    MatrixShape matrix_;                   // f16 x f16 -> f32, where path_ is coopmat
+    std::optional<VulkanBuffer> partial_;  // sums of parts of the columns
     std::map<Key, Pipeline> pipelines_;
 };
 

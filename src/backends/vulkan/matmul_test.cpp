@@ -2,7 +2,7 @@
 
 #include <gmock/gmock.h>
 
-#include <limits>
+#include <cstdio>
 #include <string>
 
 #include "backends/vulkan/matmul_testing.h"
@@ -39,6 +39,7 @@ protected:
         auto made = Matmul::create(*device_, path);
         if (!made) {
             EXPECT_EQ(made.error().code, ErrorCode::unsupported) << made.error().message;
+            std::printf("not run: %s\n", made.error().message.c_str());
             return nullptr;
         }
         return std::move(*made);

@@ -65,17 +65,16 @@ Tile tile_at(uvec2 matrix, uint cols, uint index) {
 
 /// One row's part of one unit, as it lies.
 struct Unit {
-    uvec4 codes[2];
+    uvec4 codes[8];  // PIECES of them
     uvec2 high;
     uint sub, scale;
 };
 
-/// Of a quantised type.
 Unit load_unit(Tile tile, uint unit, uint row) {
     Unit u;
     const uint i = unit * ROWS + row;
-    u.codes[0] = Words4(tile.codes).at[PIECES == 2 ? i + unit * ROWS : i];
-    if (PIECES == 2) u.codes[1] = Words4(tile.codes).at[i + unit * ROWS + ROWS];
+    [[unroll]] for (uint piece = 0; piece < PIECES; ++piece)
+        u.codes[piece] = Words4(tile.codes).at[(unit * PIECES + piece) * ROWS + row];
     if (HIGH_BYTES == 4) u.high.x = Words(tile.high).at[i];
     if (HIGH_BYTES == 8) u.high = Words2(tile.high).at[i];
     if (SUB_BYTES == 1) u.sub = Bytes(tile.sub).at[i];
@@ -102,18 +101,19 @@ uint iq4_values(uint nibbles) {
 }
 
 /// The codes of columns 4 j ... 4 j + 3 of a unit as bytes, in the order 0, 2, 1, 3; signed where
-/// SIGNED_CODES. `j` should be a constant.
+/// SIGNED_CODES. `j` should be a constant. (The remainders below keep indices in range in branches
+/// that TYPE rules out.)
 uint quad(Unit u, uint j) {
-    if (TYPE == Q8_0) return u.codes[j / 4][j % 4];
+    if (TYPE == Q8_0) return u.codes[j / 4 % 2][j % 4];
     if (IS_2BIT) {
         const uint low = (u.codes[0][j / 4] >> (2 * (j % 4))) & 0x03030303u;
         if (TYPE == Q2_K) return low;
-        return low | ((u.high[j / 8] >> (j % 8)) & 0x01010101u) << 2;
+        return low | ((u.high[j / 8 % 2] >> (j % 8)) & 0x01010101u) << 2;
     }
-    const uint low = (u.codes[0][j / 2] >> (4 * (j % 2))) & 0x0F0F0F0Fu;
+    const uint low = (u.codes[0][j / 2 % 4] >> (4 * (j % 2))) & 0x0F0F0F0Fu;
     if (IS_IQ4) return iq4_values(low);
     if (HIGH_BYTES == 4) return low | ((u.high.x >> j) & 0x01010101u) << 4;
-    if (HIGH_BYTES == 8) return low | ((u.high[j / 4] >> (2 * (j % 4))) & 0x03030303u) << 4;
+    if (HIGH_BYTES == 8) return low | ((u.high[j / 4 % 2] >> (2 * (j % 4))) & 0x03030303u) << 4;
     return low;
 }
 
@@ -155,12 +155,10 @@ vec4 quad_values(uint codes) {
     return vec4(codes & 0xFF, (codes >> 16) & 0xFF, (codes >> 8) & 0xFF, codes >> 24);
 }
 
-/// Columns 4 j ... 4 j + 3 of a row's part of unit number `unit`, of a float type.
-vec4 float_quad(Tile tile, uint unit, uint row, uint j) {
-    const uint first = unit * PIECES * ROWS + row;
-    if (TYPE == F32) return uintBitsToFloat(Words4(tile.codes).at[first + j * ROWS]);
-    const uvec4 piece = Words4(tile.codes).at[first + j / 2 * ROWS];
-    const uvec2 words = j % 2 == 0 ? piece.xy : piece.zw;
+/// Columns 4 j ... 4 j + 3 of a unit of a float type.
+vec4 float_quad(Unit u, uint j) {
+    if (TYPE == F32) return uintBitsToFloat(u.codes[j % 8]);
+    const uvec2 words = j % 2 == 0 ? u.codes[j / 2 % 4].xy : u.codes[j / 2 % 4].zw;
     if (TYPE == F16) return vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
     return uintBitsToFloat(uvec4(words.x << 16, words.x & 0xFFFF0000u, words.y << 16,
                                  words.y & 0xFFFF0000u));
@@ -168,8 +166,40 @@ vec4 float_quad(Tile tile, uint unit, uint row, uint j) {
 
 /// Columns 4 j ... 4 j + 3 of unit number `unit` of a row, of any type: for single look-ups.
 vec4 weight_quad(Tile tile, uint unit, uint row, uint j) {
-    if (IS_FLOAT) return float_quad(tile, unit, row, j);
     const Unit u = load_unit(tile, unit, row);
+    if (IS_FLOAT) return float_quad(u, j);
     const vec2 s = scale_offset(u, j / 4);
     return s.x * quad_values(quad(u, j)) + s.y;
+}
+
+/// The unit's columns 32 and on in place of the first 32, where `half_unit` is 1 (64 columns).
+Unit second_half(Unit u, uint half_unit) {
+    if (IS_2BIT && half_unit == 1) {
+        u.codes[0].xy = u.codes[0].zw;
+        u.high.x = u.high.y;
+        u.sub >>= 16;
+    }
+    return u;
+}
+
+/// Columns 4 j ... 4 j + 3 of a unit as f16 in order; `s` as scale_offset() gives it.
+uvec2 quad_halves(Unit u, uint j, f16vec2 s) {
+    if (TYPE == F16) return j % 2 == 0 ? u.codes[j / 2 % 4].xy : u.codes[j / 2 % 4].zw;
+    if (IS_FLOAT) {
+        const vec4 w = clamp(float_quad(u, j), -65504.0, 65504.0);
+        return uvec2(packHalf2x16(w.xy), packHalf2x16(w.zw));
+    }
+    // 0x6400 | byte is the f16 1024 + byte.
+    const uint codes = SIGNED_CODES ? quad(u, j) ^ 0x80808080u : quad(u, j);
+    const f16vec2 zero = f16vec2(SIGNED_CODES ? 1152.0hf : 1024.0hf);
+    f16vec2 a = unpackFloat2x16((codes & 0x00FF00FFu) | 0x64006400u) - zero;
+    f16vec2 b = unpackFloat2x16(((codes >> 8) & 0x00FF00FFu) | 0x64006400u) - zero;
+    if (HAS_OFFSET) {
+        a = fma(a, s.xx, s.yy);
+        b = fma(b, s.xx, s.yy);
+    } else {
+        a *= s.xx;
+        b *= s.xx;
+    }
+    return uvec2(packFloat2x16(a), packFloat2x16(b));
 }

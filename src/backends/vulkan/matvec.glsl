@@ -1,20 +1,24 @@
-// Few rows of activations times weights: every weight is read once for up to MAX_T rows. Included by
+// Few rows of activations times weights: every weight is read once for up to 8 rows. Included by
 // matvec_dot4.comp (DOT4: int8 activations) and matvec_plain.comp (f32 activations).
 //
-// A workgroup computes the rows of PANELS tiles (of gate and up both, with an epilogue). Invocation
-// i has row i % 16 of each of them and the units of columns i / 16, i / 16 + SLOTS, ...: 16
-// neighbours read 256 bytes, and the words of activations that they all need are the same. UNROLL
-// units are read before the first is used.
+// A workgroup computes the rows of PANELS tiles (of gate and up both, with an epilogue), an
+// invocation LANE_ROWS rows of each: i % ROW_LANES, and those ROW_LANES, 2 ROW_LANES, ... after it,
+// so that neighbours read neighbouring words, and what is read of the activations serves several
+// rows. (On an H200 one row an invocation took 2.5 times as long for T = 8: the activations' way
+// through the L1 cache was the limit.) Its columns are the units i / ROW_LANES, SLOTS after that, and
+// so on; UNROLL units are read before the first is used. Nothing branches in between, so that all
+// loads are on their way together: units past the end read the last one and count for nothing.
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint SUBGROUP = 32;
 layout(constant_id = 2) const uint TYPE = 2;
-layout(constant_id = 3) const uint T = 1;  // rows of a workgroup
+layout(constant_id = 3) const uint T = 1;  // rows of activations of a workgroup
 layout(constant_id = 4) const uint EPILOGUE = 0;
 layout(constant_id = 5) const uint PANELS = 1;
-layout(constant_id = 6) const uint UNROLL = 4;
+layout(constant_id = 6) const uint UNROLL = 1;
+layout(constant_id = 7) const uint LANE_ROWS = 4;
 
 #include "backends/vulkan/matmul_epilogue.glsl"
 #include "backends/vulkan/matmul_weights.glsl"
@@ -24,20 +28,28 @@ layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Ve
 layout(push_constant) uniform Push { MatmulParams p; };
 
 const bool GATED = EPILOGUE != EPILOGUE_NONE;
-const uint STREAMS = GATED ? 2 * PANELS : PANELS;  // tiles that an invocation reads at a time
-const uint SLOTS = gl_WorkGroupSize.x / ROWS;
-// Sums of 16 (or fewer) invocations of a subgroup each go through shared memory.
-const uint PARTS = gl_WorkGroupSize.x / (SUBGROUP > ROWS ? SUBGROUP : ROWS);
-shared float parts[PARTS * T * STREAMS * ROWS];
+const uint TILES = GATED ? 2 * PANELS : PANELS;
+const uint STREAMS = TILES * LANE_ROWS;  // rows of weights of an invocation
+const uint SUMS = STREAMS * T;           // of an invocation
+const uint ROW_LANES = ROWS / LANE_ROWS;
+const uint SLOTS = gl_WorkGroupSize.x / ROW_LANES;
+const uint WIDTH = SUBGROUP > ROW_LANES ? SUBGROUP : ROW_LANES;
+const uint PARTS = gl_WorkGroupSize.x / WIDTH;
+const uint BLOCKS = UNIT_COLS / 32;
+shared float parts[PARTS * SUMS * ROW_LANES];
 
 #ifdef DOT4
-// OpSDot, OpSUDot over four packed int8: capabilities DotProductInput4x8BitPacked and DotProduct.
+// OpSDot over four packed int8: capabilities DotProductInput4x8BitPacked and DotProduct.
 spirv_instruction(capabilities = [6018, 6019], id = 4450)
 int dot4(int x, int y, spirv_literal int packed_4x8);
 
+// Codes are CODE_ZERO above what they stand for, in units of the scale.
+const int CODE_ZERO = TYPE == Q4_0 ? 8 : TYPE == Q5_0 ? 16 : TYPE == Q6_K ? 32 : TYPE == Q3_K ? 4 : 0;
+
 struct Activations {
     uvec4 codes[2];
-    vec3 side;  // the scale; scale times the sums of the two half groups
+    float scale;
+    ivec2 sums;  // of the half groups' codes
 };
 
 Activations load_activations(uint t, uint block) {
@@ -45,41 +57,39 @@ Activations load_activations(uint t, uint block) {
     const uint first = t * (p.cols / 16) + 2 * block;
     a.codes[0] = Words4(p.x).at[first];
     a.codes[1] = Words4(p.x).at[first + 1];
-    const uvec2 side =
-        Words2(p.x).at[p.n_rows * (p.cols / 8) + t * (p.cols / 32) + block];
-    const float scale = uintBitsToFloat(side.x);
-    a.side = vec3(scale, scale * float(bitfieldExtract(int(side.y), 0, 16)),
-                  scale * float(bitfieldExtract(int(side.y), 16, 16)));
+    const uvec2 side = Words2(p.x).at[p.n_rows * (p.cols / 8) + t * (p.cols / 32) + block];
+    a.scale = uintBitsToFloat(side.x);
+    a.sums = ivec2(bitfieldExtract(int(side.y), 0, 16), bitfieldExtract(int(side.y), 16, 16));
     return a;
 }
 
-/// The 32 columns of a unit that begin at its quad `first`, for one row of activations.
-float dot_block(Unit u, uint first, Activations a, vec2 s0, vec2 s1) {
+/// Block `b` (32 columns) of a unit, for one row of activations.
+float dot_block(Unit u, uint b, Activations a) {
+    const vec2 s0 = scale_offset(u, 2 * b);
     if (HALF_GROUPS) {
-        int sum0 = 0, sum1 = 0;
+        const vec2 s1 = scale_offset(u, 2 * b + 1);
+        ivec2 sum = -CODE_ZERO * a.sums;
         [[unroll]] for (uint j = 0; j < 4; ++j) {
-            sum0 += dot4(int(quad(u, first + j)), int(a.codes[0][j]), 0);
-            sum1 += dot4(int(quad(u, first + 4 + j)), int(a.codes[1][j]), 0);
+            sum.x += dot4(int(quad(u, 8 * b + j)), int(a.codes[0][j]), 0);
+            sum.y += dot4(int(quad(u, 8 * b + 4 + j)), int(a.codes[1][j]), 0);
         }
-        return a.side.x * (s0.x * float(sum0) + s1.x * float(sum1)) + s0.y * a.side.y +
-               s1.y * a.side.z;
+        float value = s0.x * float(sum.x) + s1.x * float(sum.y);
+        if (HAS_MIN) value += s0.y * float(a.sums.x) + s1.y * float(a.sums.y);
+        return a.scale * value;
     }
-    int sum = 0;
+    int sum = -CODE_ZERO * (a.sums.x + a.sums.y);
     [[unroll]] for (uint j = 0; j < 8; ++j)
-        sum += dot4(int(quad(u, first + j)), int(a.codes[j / 4][j % 4]), 0);
-    const float product = s0.x * a.side.x * float(sum);
-    return HAS_OFFSET ? product + s0.y * (a.side.y + a.side.z) : product;
-}
-#else
-vec4 load_quad(uint t, uint unit, uint j) {
-    return Vectors(p.x).at[t * (p.cols / 4) + unit * (UNIT_COLS / 4) + j];
+        sum += dot4(int(quad(u, 8 * b + j)), int(a.codes[j / 4][j % 4]), 0);
+    float value = s0.x * float(sum);
+    if (HAS_MIN) value += s0.y * float(a.sums.x + a.sums.y);
+    return a.scale * value;
 }
 #endif
 
 void main() {
     const uint i = gl_SubgroupID * SUBGROUP + gl_SubgroupInvocationID;
-    const uint row = i % ROWS;
-    const uint slot = i / ROWS;
+    const uint row = i % ROW_LANES;
+    const uint slot = i / ROW_LANES;
     const uint units = p.cols / UNIT_COLS;
     const uint first_t = gl_WorkGroupID.y * T;
 
@@ -97,97 +107,93 @@ void main() {
     }
     const uint out_rows = p.out_rows[m];
     const uint tiles = (out_rows + ROWS - 1) / ROWS;
-    Tile tile[STREAMS];
-    [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
+    Tile tile[TILES];
+    [[unroll]] for (uint s = 0; s < TILES; ++s) {
         // A tile past the end is read as the last one, and not written.
         const uint index = min(group * PANELS + (GATED ? s / 2 : s), tiles - 1);
         tile[s] = tile_at(GATED ? p.weights[s % 2] : p.weights[m], p.cols, index);
     }
 
-    float sum[STREAMS * T];
-    [[unroll]] for (uint s = 0; s < STREAMS * T; ++s) sum[s] = 0;
+    float sum[SUMS];  // [STREAMS][T]
+    [[unroll]] for (uint s = 0; s < SUMS; ++s) sum[s] = 0;
 
-    if (IS_FLOAT) {
-#ifndef DOT4
-        for (uint unit = slot; unit < units; unit += SLOTS) {
-            [[unroll]] for (uint j = 0; j < 8; ++j) {
-                vec4 w[STREAMS];
-                [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                    w[s] = float_quad(tile[s], unit, row, j);
-                [[unroll]] for (uint t = 0; t < T; ++t) {
-                    const vec4 x = load_quad(min(first_t + t, p.n_rows - 1), unit, j);
-                    [[unroll]] for (uint s = 0; s < STREAMS; ++s) sum[s * T + t] += dot(w[s], x);
-                }
-            }
+    for (uint begin = 0; begin < units; begin += SLOTS * UNROLL) {
+        Unit u[UNROLL * STREAMS];
+        [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
+            const uint unit = min(begin + k * SLOTS + slot, units - 1);
+            [[unroll]] for (uint s = 0; s < STREAMS; ++s)
+                u[k * STREAMS + s] =
+                    load_unit(tile[s / LANE_ROWS], unit, row + s % LANE_ROWS * ROW_LANES);
         }
-#endif
-    } else {
-        for (uint begin = slot; begin < units; begin += SLOTS * UNROLL) {
-            Unit u[UNROLL * STREAMS];
-            [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
-                [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                    u[k * STREAMS + s] =
-                        load_unit(tile[s], min(begin + k * SLOTS, units - 1), row);
-            }
-            [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
-                const uint unit = begin + k * SLOTS;
-                if (unit >= units) break;
-                [[unroll]] for (uint b = 0; b < UNIT_COLS / 32; ++b) {
+        [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
+            const bool counts = begin + k * SLOTS + slot < units;
+            const uint unit = min(begin + k * SLOTS + slot, units - 1);
+            [[unroll]] for (uint b = 0; b < BLOCKS; ++b) {
 #ifdef DOT4
-                    vec2 s0[STREAMS], s1[STREAMS];
+                [[unroll]] for (uint t = 0; t < T; ++t) {
+                    Activations a =
+                        load_activations(min(first_t + t, p.n_rows - 1), unit * BLOCKS + b);
+                    if (!counts) a.scale = 0.0;
+                    [[unroll]] for (uint s = 0; s < STREAMS; ++s)
+                        sum[s * T + t] += dot_block(u[k * STREAMS + s], b, a);
+                }
+#else
+                [[unroll]] for (uint j = 0; j < 8; ++j) {
+                    vec4 w[STREAMS];
                     [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
-                        s0[s] = scale_offset(u[k * STREAMS + s], 2 * b);
-                        s1[s] = scale_offset(u[k * STREAMS + s], 2 * b + 1);
+                        const Unit part = u[k * STREAMS + s];
+                        const vec2 scale = scale_offset(part, 2 * b + j / 4);
+                        w[s] = IS_FLOAT ? float_quad(part, 8 * b + j)
+                                        : scale.x * quad_values(quad(part, 8 * b + j)) + scale.y;
                     }
                     [[unroll]] for (uint t = 0; t < T; ++t) {
-                        const Activations a = load_activations(min(first_t + t, p.n_rows - 1),
-                                                               unit * (UNIT_COLS / 32) + b);
-                        [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                            sum[s * T + t] += dot_block(u[k * STREAMS + s], 8 * b, a, s0[s], s1[s]);
+                        vec4 x = Vectors(p.x).at[min(first_t + t, p.n_rows - 1) * (p.cols / 4) +
+                                                 unit * (UNIT_COLS / 4) + 8 * b + j];
+                        if (!counts) x = vec4(0);
+                        [[unroll]] for (uint s = 0; s < STREAMS; ++s) sum[s * T + t] += dot(w[s], x);
                     }
-#else
-                    [[unroll]] for (uint j = 0; j < 8; ++j) {
-                        vec4 w[STREAMS];
-                        [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
-                            const vec2 scale = scale_offset(u[k * STREAMS + s], 2 * b + j / 4);
-                            w[s] = scale.x * quad_values(quad(u[k * STREAMS + s], 8 * b + j)) +
-                                   scale.y;
-                        }
-                        [[unroll]] for (uint t = 0; t < T; ++t) {
-                            const vec4 x =
-                                load_quad(min(first_t + t, p.n_rows - 1), unit, 8 * b + j);
-                            [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                                sum[s * T + t] += dot(w[s], x);
-                        }
-                    }
-#endif
                 }
+#endif
             }
         }
     }
 
-    // Over the slots: within the subgroup, then through shared memory, always in the same order.
-    [[unroll]] for (uint s = 0; s < STREAMS * T; ++s) {
-        [[unroll]] for (uint step = ROWS; step < SUBGROUP; step *= 2)
-            sum[s] += subgroupShuffleXor(sum[s], step);
+    // Over the slots, always in the same order. Within the subgroup, at each step one of two
+    // partners keeps the first half of the sums and the other the second; a single one they both
+    // keep. Then through shared memory.
+    uint n = SUMS;
+    uint first = 0;
+    uint copies = 0;  // lanes with one of these bits have what another has
+    [[unroll]] for (uint step = ROW_LANES; step < SUBGROUP; step *= 2) {
+        const bool upper = (gl_SubgroupInvocationID & step) != 0;
+        if (n % 2 == 0) {
+            n /= 2;
+            [[unroll]] for (uint s = 0; s < n; ++s) {
+                const float sent = upper ? sum[s] : sum[s + n];
+                const float kept = upper ? sum[s + n] : sum[s];
+                sum[s] = kept + subgroupShuffleXor(sent, step);
+            }
+            first += upper ? n : 0;
+        } else {
+            [[unroll]] for (uint s = 0; s < n; ++s) sum[s] += subgroupShuffleXor(sum[s], step);
+            copies |= step;
+        }
     }
-    const uint part = i / (SUBGROUP > ROWS ? SUBGROUP : ROWS);
-    if (SUBGROUP <= ROWS || gl_SubgroupInvocationID < ROWS) {
-        [[unroll]] for (uint s = 0; s < STREAMS * T; ++s)
-            parts[(part * STREAMS * T + s) * ROWS + row] = sum[s];
+    if ((gl_SubgroupInvocationID & copies) == 0) {
+        [[unroll]] for (uint s = 0; s < n; ++s)
+            parts[(i / WIDTH * SUMS + first + s) * ROW_LANES + row] = sum[s];
     }
     barrier();
 
-    const uint outputs = PANELS * T * ROWS;
-    for (uint o = i; o < outputs; o += gl_WorkGroupSize.x) {
+    for (uint o = i; o < PANELS * T * ROWS; o += gl_WorkGroupSize.x) {
         const uint r = o % ROWS;
         const uint t = o / ROWS % T;
         const uint panel = o / (ROWS * T);
         float value[2] = {0, 0};
         [[unroll]] for (uint g = 0; g < (GATED ? 2 : 1); ++g) {
-            const uint s = GATED ? 2 * panel + g : panel;
-            for (uint k = 0; k < PARTS; ++k)
-                value[g] += parts[(k * STREAMS * T + s * T + t) * ROWS + r];
+            const uint s = (GATED ? 2 * panel + g : panel) * LANE_ROWS + r / ROW_LANES;
+            [[unroll]] for (uint k = 0; k < PARTS; ++k)
+                value[g] += parts[(k * SUMS + s * T + t) * ROW_LANES + r % ROW_LANES];
         }
         const uint out_row = (group * PANELS + panel) * ROWS + r;
         if (out_row >= out_rows || first_t + t >= p.n_rows) continue;

@@ -15,6 +15,8 @@ namespace {
 // rows read the keys one by one.
 constexpr std::size_t kLeastTileQueries = 24;
 constexpr std::size_t kSpanGrain = 128;  // keys of a block of attend_rows
+// Fewer keys are not worth merging.
+constexpr std::size_t kLeastSplitKeys = 256;
 constexpr std::size_t kLeastDepth = 1024;
 
 using Shapes = std::array<AttentionShape, device::kLayerGroups>;
@@ -36,10 +38,15 @@ std::size_t first_key(std::size_t position, std::size_t window) {
     return window == 0 || position < window ? 0 : position + 1 - window;
 }
 
+/// Spans of one row at most.
+std::size_t most_spans(std::size_t n_rows_alone, const AttentionShape& a) {
+    return std::max<std::size_t>(1, kSpanWorkgroups / (a.n_kv_heads * n_rows_alone));
+}
+
 /// Keys of a span, for a row that sees `n_keys` of them.
 std::size_t span_keys(std::size_t n_keys, std::size_t n_rows_alone, const AttentionShape& a) {
-    const std::size_t most =
-        std::max<std::size_t>(1, kSpanWorkgroups / (a.n_kv_heads * n_rows_alone));
+    if (n_keys <= kLeastSplitKeys) return kLeastSplitKeys;
+    const std::size_t most = most_spans(n_rows_alone, a);
     const std::size_t least = (n_keys + most - 1) / most;
     return (least + kSpanGrain - 1) / kSpanGrain * kSpanGrain;
 }
@@ -102,15 +109,26 @@ PassLayout lay_out(const PassShape& shape, const Shapes& attention) {
     for (std::size_t g = 0; g < attention.size(); ++g) {
         if (attention[g].n_kv_heads == 0) continue;
         PassLayout::Attention& a = layout.attention[g];
-        a.rows_dispatch = take(3 * words);
-        a.tiles_dispatch = take(3 * words);
-        a.merge_dispatch = take(3 * words);
         if (shape.rows[g]) {
-            const std::size_t items = std::max(shape.n_rows, max_parts(attention[g].n_kv_heads));
-            a.row_items = take(items * sizeof(RowItem));
+            const AttentionShape& of = attention[g];
+            a.n_row_items = std::max(shape.n_rows, max_parts(of.n_kv_heads));
+            if (!shape.tiles[g]) {
+                const std::size_t seen =
+                    of.window == 0 ? shape.depth : std::min(shape.depth, of.window);
+                a.n_row_items = shape.n_rows * std::min(most_spans(shape.n_rows, of),
+                                                        (seen + kSpanGrain - 1) / kSpanGrain);
+            }
+            a.row_items = take(a.n_row_items * sizeof(RowItem));
         }
-        if (shape.tiles[g]) a.tile_items = take(shape.n_rows * sizeof(TileItem));
-        if (shape.merges[g]) a.merge_items = take(shape.n_rows * sizeof(MergeItem));
+        if (shape.tiles[g]) {
+            const std::size_t group = attention[g].n_heads / attention[g].n_kv_heads;
+            a.n_tile_items = shape.n_rows / tile_rows(group) + shape.n_tables;
+            a.tile_items = take(a.n_tile_items * sizeof(TileItem));
+        }
+        if (shape.merges[g]) {
+            a.n_merge_items = shape.n_rows;
+            a.merge_items = take(a.n_merge_items * sizeof(MergeItem));
+        }
         a.pages = take(shape.n_tables * shape.pages_per_slot * words);
     }
     layout.bytes = std::max<std::size_t>(layout.bytes, 16);
@@ -147,7 +165,7 @@ void write_pass(const device::Batch& batch, const Shapes& attention, const PassS
                         pages + table_of(r));
         }
 
-        std::uint32_t n_items = 0, n_tiles = 0, n_merges = 0;
+        std::size_t n_items = 0, n_tiles = 0, n_merges = 0;
         std::int32_t n_parts = 0;
         auto* const items = reinterpret_cast<RowItem*>(to + at.row_items);
         auto* const merges = reinterpret_cast<MergeItem*>(to + at.merge_items);
@@ -182,13 +200,14 @@ void write_pass(const device::Batch& batch, const Shapes& attention, const PassS
                                     run.first_position + i, table_of(r)};
             }
         }
-        const auto dispatch = [&](std::size_t offset, std::uint32_t x, std::size_t y) {
-            const std::array<std::uint32_t, 3> groups = {x, static_cast<std::uint32_t>(y), 1};
-            std::memcpy(to + offset, groups.data(), sizeof(groups));
-        };
-        dispatch(at.rows_dispatch, n_items, a.n_kv_heads);
-        dispatch(at.tiles_dispatch, n_tiles, a.n_kv_heads);
-        dispatch(at.merge_dispatch, n_merges, a.n_heads);
+        UNICORN_CHECK(n_items <= at.n_row_items && n_tiles <= at.n_tile_items &&
+                      n_merges <= at.n_merge_items);
+        for (; n_items < at.n_row_items; ++n_items) {
+            items[n_items] = {};
+            items[n_items].row = -1;
+        }
+        for (; n_tiles < at.n_tile_items; ++n_tiles) tiles[n_tiles] = {-1, 0, 0, 0};
+        for (; n_merges < at.n_merge_items; ++n_merges) merges[n_merges] = {-1, 0, 0, 0};
     }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // What changes from pass to pass, as one block of bytes that a recorded program reads: ids,
-// positions, page tables, and the lists of attention's work, whose lengths are dispatch sizes.
+// positions, page tables, and the lists of attention's work.
 
 #include <array>
 #include <cstddef>
@@ -26,7 +26,7 @@ struct PassShape {
     std::size_t n_logit_rows = 0;
     std::size_t n_tables = 0;  // page tables there is room for, a power of two
     std::size_t pages_per_slot = 0;
-    std::size_t depth = 0;  // positions are below this power of two: for estimates of work
+    std::size_t depth = 0;  // positions are below this power of two
     /// By layer group: whether some rows attend on their own, in tiles, and in several spans.
     std::array<bool, device::kLayerGroups> rows{}, tiles{}, merges{};
 
@@ -36,8 +36,11 @@ struct PassShape {
 /// Where the parts lie, in bytes from the start; all multiples of 16.
 struct PassLayout {
     struct Attention {
-        std::size_t rows_dispatch = 0, tiles_dispatch = 0, merge_dispatch = 0;  // 3 words each
         std::size_t row_items = 0, tile_items = 0, merge_items = 0;
+        /// Of each: as many as a pass of this shape can have. Those a pass does not have say so:
+        /// their workgroups end at once, which costs less than a size that the device must read
+        /// first.
+        std::size_t n_row_items = 0, n_tile_items = 0, n_merge_items = 0;
         std::size_t pages = 0;  // [n_tables, pages_per_slot]
     };
     std::array<Attention, device::kLayerGroups> attention;

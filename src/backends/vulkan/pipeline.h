@@ -48,16 +48,6 @@ public:
         dispatch_bytes(commands, std::as_bytes(std::span(&params, 1)), groups);
     }
 
-    /// The same with as many workgroups as three words in `buffer` at `offset` (a multiple of 4)
-    /// say when the dispatch begins. They must have been made visible to indirect reads.
-    template <typename Params>
-    void dispatch_indirect(VkCommandBuffer commands, const Params& params, VkBuffer buffer,
-                           std::size_t offset) const {
-        static_assert(std::is_trivially_copyable_v<Params>);
-        bind(commands, std::as_bytes(std::span(&params, 1)));
-        device_->vk().vkCmdDispatchIndirect(commands, buffer, offset);
-    }
-
     /// Errors: unsupported, when the driver tells none or keep_statistics was not set.
     Result<std::vector<PipelineStatistic>> statistics() const;
 

@@ -1,44 +1,52 @@
 #version 460
-// kernels/rms_norm.h, one workgroup a row. Plain: out = rms_norm(x) * gain. With kAdds:
-// residual += rms_norm(x) * add_gain, then out = rms_norm(residual) * gain. Sums in f32: they hold
-// for |x| to 1e16, as the contract asks.
+// kernels/rms_norm.h, one workgroup a row, eight columns an invocation: the row is read once and
+// kept in registers. Plain: result = rms_norm(x) * gain. With kAdds: residual += rms_norm(x) *
+// add_gain, then result = rms_norm(residual) * gain. Sums in f32: they hold for |x| to 1e16, as the
+// contract asks.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_buffer_reference : require
 
-layout(local_size_x_id = 0) in;
+layout(local_size_x_id = 0) in;  // D / 8 or more
 layout(constant_id = 1) const bool kAdds = false;
+layout(constant_id = 2) const bool kQuantizes = false;
 
-layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
+#include "backends/vulkan/matmul_input.glsl"
 #include "backends/vulkan/rms_norm.params.h"
 #include "backends/vulkan/workgroup_sum.glsl"
 layout(push_constant) uniform Push { RmsNormParams p; };
 
-
-/// 1 / rms from this invocation's share of the sum of squares.
-float inverse_rms(float sum) { return inversesqrt(workgroup_sum(sum) / float(p.cols) + p.eps); }
+float inverse_rms(vec4 a, vec4 b) {
+    return inversesqrt(workgroup_sum(dot(a, a) + dot(b, b)) / float(p.cols) + p.eps);
+}
 
 void main() {
-    const uint base = gl_WorkGroupID.x * p.cols;
-    const uint first = gl_LocalInvocationIndex, step = gl_WorkGroupSize.x;
-    float sum = 0;
-    for (uint i = first; i < p.cols; i += step) {
-        const float x = p.x.at[base + i];
-        sum += x * x;
-    }
-    float scale = inverse_rms(sum);
-    if (kAdds) {
-        sum = 0;
-        for (uint i = first; i < p.cols; i += step) {
-            const float x = p.residual.at[base + i] + p.x.at[base + i] * scale * p.add_gain.at[i];
-            p.residual.at[base + i] = x;
-            sum += x * x;
+    const uint octet = gl_LocalInvocationIndex, t = gl_WorkGroupID.x;
+    const uint gain_at = 2 * octet, at = t * (p.cols / 4) + gain_at;
+    const bool mine = octet < p.cols / 8;
+    vec4 a = vec4(0), b = vec4(0), rest_a = vec4(0), rest_b = vec4(0);
+    if (mine) {
+        a = p.x.at[at];
+        b = p.x.at[at + 1];
+        if (kAdds) {
+            rest_a = p.residual.at[at];
+            rest_b = p.residual.at[at + 1];
         }
-        scale = inverse_rms(sum);
-        // Each invocation reads back what it wrote itself.
-        for (uint i = first; i < p.cols; i += step)
-            p.result.at[base + i] = p.residual.at[base + i] * scale * p.gain.at[i];
-    } else {
-        for (uint i = first; i < p.cols; i += step)
-            p.result.at[base + i] = p.x.at[base + i] * scale * p.gain.at[i];
     }
+    float scale = inverse_rms(a, b);
+    if (kAdds) {
+        if (mine) {
+            a = rest_a + a * scale * p.add_gain.at[gain_at];
+            b = rest_b + b * scale * p.add_gain.at[gain_at + 1];
+            p.residual.at[at] = a;
+            p.residual.at[at + 1] = b;
+        }
+        scale = inverse_rms(a, b);
+    }
+    if (!mine) return;  // whole groups of four: D is a multiple of 32
+    a *= scale * p.gain.at[gain_at];
+    b *= scale * p.gain.at[gain_at + 1];
+    p.result.at[at] = a;
+    p.result.at[at + 1] = b;
+    if (kQuantizes) store_int8(p.int8, p.n_rows, p.cols, t, octet, a, b);
 }

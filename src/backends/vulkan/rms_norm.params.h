@@ -3,12 +3,15 @@
 
 UNICORN_PARAMS_BEGIN
 struct RmsNormParams {
-    UNICORN_ADDRESS(Floats) x;         // [T, D]
-    UNICORN_ADDRESS(Floats) gain;      // [D]
-    UNICORN_ADDRESS(Floats) result;    // [T, D]
-    UNICORN_ADDRESS(Floats) residual;  // [T, D], where kAdds: added to
-    UNICORN_ADDRESS(Floats) add_gain;  // [D], where kAdds: of what is added
-    UNICORN_UINT cols;                 // D
+    UNICORN_ADDRESS(Vectors) x;         // [T, D]
+    UNICORN_ADDRESS(Vectors) gain;      // [D]
+    UNICORN_ADDRESS(Vectors) result;    // [T, D]
+    UNICORN_ADDRESS(Vectors) residual;  // [T, D], where kAdds: added to
+    UNICORN_ADDRESS(Vectors) add_gain;  // [D], where kAdds: of what is added
+    UNICORN_ADDRESS(uvec2) int8;        // where kQuantizes: the result as int8, too (matmul.h)
+    UNICORN_UINT cols;                  // D
     UNICORN_FLOAT eps;
+    UNICORN_UINT n_rows;  // T
+    UNICORN_UINT unused;
 };
 UNICORN_PARAMS_END

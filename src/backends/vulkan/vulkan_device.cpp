@@ -267,4 +267,17 @@ void memory_barrier(const VulkanDevice& device, VkCommandBuffer commands) {
     device.vk().vkCmdPipelineBarrier2(commands, &dependency);
 }
 
+void shader_barrier(const VulkanDevice& device, VkCommandBuffer commands) {
+    VkMemoryBarrier2 memory = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2};
+    memory.srcStageMask = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT;
+    memory.srcAccessMask = VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT;
+    memory.dstStageMask = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT;
+    memory.dstAccessMask =
+        VK_ACCESS_2_SHADER_STORAGE_READ_BIT | VK_ACCESS_2_SHADER_STORAGE_WRITE_BIT;
+    VkDependencyInfo dependency = {.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO};
+    dependency.memoryBarrierCount = 1;
+    dependency.pMemoryBarriers = &memory;
+    device.vk().vkCmdPipelineBarrier2(commands, &dependency);
+}
+
 }  // namespace unicorn::backends::vulkan

@@ -114,4 +114,7 @@ private:
 /// Between two dispatches or copies: the second sees what the first wrote.
 void memory_barrier(const VulkanDevice& device, VkCommandBuffer commands);
 
+/// The same between two dispatches only, which costs some devices less.
+void shader_barrier(const VulkanDevice& device, VkCommandBuffer commands);
+
 }  // namespace unicorn::backends::vulkan

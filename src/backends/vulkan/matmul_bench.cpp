@@ -1,0 +1,286 @@
+// Times the matrix kernels at Gemma 3's shapes on a device, each beside the plain read of its
+// memory:
+//   matmul_vulkan_bench vulkan:nvidia [model=27b] [types=q4_0,q2_k] [rows=1,4,8,16,32,512]
+//     [path=coopmat] [matvec=256/1/1/4,...]  invocations/panels/unroll/lane_rows
+//     [matmul=128/128/32/64/64/2,...]      bm/bn/bk/wm/wn/buffers, each is tried
+//     [splits=1,4,...]
+// A product is timed as part of a series with barriers between, over copies of the weights that no
+// cache holds. GB/s counts the weights once, TFLOP/s two operations a weight and row. The last line
+// of each configuration sums up a pass over all layers and the head.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <string>
+
+#include "backends/vulkan/matmul.h"
+#include "backends/vulkan/matmul_testing.h"
+#include "backends/vulkan/stopwatch.h"
+#include "backends/vulkan/tier_bandwidth.h"
+#include "backends/vulkan/weight_layout.h"
+#include "kernels/gpu_tiles.h"
+
+namespace unicorn::backends::vulkan {
+namespace {
+
+struct Model {
+    std::string name;
+    std::uint32_t d, f, heads, kv_heads, e, layers;
+};
+constexpr std::uint32_t kVocabulary = 262144;
+const Model kModels[] = {{"27b", 5376, 21504, 32, 16, 128, 62},
+                         {"4b", 2560, 10240, 8, 4, 256, 34},
+                         {"1b", 1152, 6912, 4, 1, 256, 26}};
+
+struct Product {
+    std::string name;
+    std::vector<std::uint32_t> rows;
+    std::uint32_t cols;
+    Epilogue epilogue;
+    std::uint32_t times;  // in a pass
+};
+
+std::vector<Product> products(const Model& m) {
+    const std::uint32_t q = m.heads * m.e;
+    const std::uint32_t kv = m.kv_heads * m.e;
+    return {{"qkv", {q, kv, kv}, m.d, Epilogue::none, m.layers},
+            {"o", {m.d}, q, Epilogue::none, m.layers},
+            {"gate_up", {m.f, m.f}, m.d, Epilogue::gelu, m.layers},
+            {"down", {m.d}, m.f, Epilogue::none, m.layers},
+            {"head", {kVocabulary}, m.d, Epilogue::none, 1}};
+}
+
+template <typename T>
+T must(Result<T> result) {
+    if (!result) {
+        std::fprintf(stderr, "%s\n", result.error().message.c_str());
+        std::exit(1);
+    }
+    return std::move(*result);
+}
+void must(const Status& status) {
+    if (status) return;
+    std::fprintf(stderr, "%s\n", status.error().message.c_str());
+    std::exit(1);
+}
+
+std::vector<std::string> split(const std::string& text, char by) {
+    std::vector<std::string> parts;
+    std::size_t begin = 0;
+    while (begin <= text.size()) {
+        const std::size_t end = std::min(text.find(by, begin), text.size());
+        if (end > begin) parts.push_back(text.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return parts;
+}
+
+std::vector<std::uint32_t> numbers(const std::string& text, char by) {
+    std::vector<std::uint32_t> out;
+    for (const std::string& part : split(text, by))
+        out.push_back(static_cast<std::uint32_t>(std::stoul(part)));
+    return out;
+}
+
+class Bench {
+public:
+    Bench(VulkanDevice& device, std::size_t bytes)
+        : device_(device),
+          commands_(must(Commands::create(device))),
+          stopwatch_(must(Stopwatch::create(device))),
+          weights_(buffer(bytes)),
+          x_(buffer(std::size_t{512} * 21504 * 4)),
+          outs_(buffer(std::size_t{512} * 3 * 8192 * 4 + std::size_t{512} * kVocabulary * 4)) {
+        std::vector<float> x(std::size_t{512} * 21504);
+        std::mt19937 generator(1);
+        std::normal_distribution<float> normal;
+        for (float& v : x) v = normal(generator);
+        must(x_.upload(0, std::as_bytes(std::span(x))));
+        for (std::size_t form = 1; form < kInputForms; ++form)
+            inputs_.push_back(buffer(Matmul::input_bytes(InputForm::f16, 512, 21504)));
+    }
+
+    /// Fills the buffer of weights with tiles of `type` and `cols`.
+    void fill(tensor::DType type, std::uint32_t cols) {
+        if (type == type_ && cols == cols_) return;
+        type_ = type;
+        cols_ = cols;
+        const auto file = matmul_testing::random_weights(type, 64, cols, 3);
+        std::vector<std::byte> tiles(stored_bytes(type, 64, cols));
+        pack_rows(type, cols, 64, 0, 64, file.data(), tiles.data());
+        must(weights_.upload(0, tiles));
+        must(device_.run([&](VkCommandBuffer commands) {
+            std::size_t filled = tiles.size();
+            while (filled < weights_.bytes()) {
+                const VkBufferCopy copy = {0, filled, std::min(filled, weights_.bytes() - filled)};
+                device_.vk().vkCmdCopyBuffer(commands, weights_.handle(), weights_.handle(), 1,
+                                             &copy);
+                memory_barrier(device_, commands);
+                filled += copy.size;
+            }
+        }));
+    }
+
+    /// Median seconds of one product.
+    double time(Matmul& matmul, const Product& product, tensor::DType type, std::uint32_t n_rows) {
+        fill(type, product.cols);
+        const InputForm form = matmul.input_form(type, n_rows);
+        MatmulCall call = {.epilogue = product.epilogue, .n_rows = n_rows, .cols = product.cols};
+        call.count = static_cast<std::uint32_t>(product.rows.size());
+        call.x[0] = x_.device_address();
+        std::size_t bytes = 0;
+        std::uint64_t out = outs_.device_address();
+        for (std::uint32_t i = 0; i < call.count; ++i) {
+            bytes += stored_bytes(type, product.rows[i], product.cols);
+            call.outs[i] = out;
+            out += std::size_t{4} * n_rows * product.rows[i];
+        }
+        if (form != InputForm::f32) {
+            const VulkanBuffer& to = inputs_[static_cast<std::size_t>(form) - 1];
+            call.x[static_cast<std::size_t>(form)] = to.device_address();
+            Status recorded;
+            must(device_.run([&](VkCommandBuffer commands) {
+                recorded = matmul.record_quantize(commands, x_.device_address(), n_rows,
+                                                  product.cols, form, to.device_address());
+            }));
+            must(recorded);
+        }
+        const std::size_t copies = std::max<std::size_t>(1, weights_.bytes() / bytes);
+        const std::size_t repeats = std::clamp<std::size_t>(copies, n_rows > 64 ? 3 : 8, 32);
+        must(commands_.begin());
+        stopwatch_.start(commands_.handle());
+        for (std::size_t r = 0; r < repeats; ++r) {
+            std::uint64_t at = weights_.device_address() + r % copies * bytes;
+            for (std::uint32_t i = 0; i < call.count; ++i) {
+                call.weights[i] = {type, product.rows[i], at};
+                at += stored_bytes(type, product.rows[i], product.cols);
+            }
+            must(matmul.record(commands_.handle(), call));
+            memory_barrier(device_, commands_.handle());
+        }
+        stopwatch_.stop(commands_.handle());
+        must(commands_.end());
+        std::vector<double> seconds;
+        for (int i = 0; i < 4; ++i) {
+            must(device_.wait(must(device_.submit(commands_.handle()))));
+            if (i > 0) seconds.push_back(must(stopwatch_.seconds()) / static_cast<double>(repeats));
+        }
+        std::sort(seconds.begin(), seconds.end());
+        return seconds[1];
+    }
+
+private:
+    VulkanBuffer buffer(std::size_t bytes) {
+        return must(VulkanBuffer::create(device_, bytes,
+                                         *device_.capabilities().tier(memory::Tier::vram), false));
+    }
+
+    VulkanDevice& device_;
+    Commands commands_;
+    Stopwatch stopwatch_;
+    VulkanBuffer weights_, x_, outs_;
+    std::vector<VulkanBuffer> inputs_;
+    tensor::DType type_ = tensor::DType::f32;
+    std::uint32_t cols_ = 0;
+};
+
+/// One configuration: a line a product, and their sum over a pass.
+void run(Bench& bench, Matmul& matmul, const Model& model, tensor::DType type, std::uint32_t n_rows,
+         double plain, const std::string& what, const std::string& only) {
+    double pass_seconds = 0, pass_bytes = 0, pass_flops = 0;
+    std::string line;
+    for (const Product& p : products(model)) {
+        if (!only.empty() && ("," + only + ",").find("," + p.name + ",") == std::string::npos)
+            continue;
+        // The head sees the last row of a prompt.
+        const std::uint32_t t = p.name == "head" ? std::min(n_rows, 32U) : n_rows;
+        const double seconds = bench.time(matmul, p, type, t);
+        double bytes = 0, flops = 0;
+        for (const std::uint32_t rows : p.rows) {
+            bytes += static_cast<double>(stored_bytes(type, rows, p.cols));
+            flops += 2.0 * rows * p.cols * t;
+        }
+        line += fmt::format(" {} {:.1f}us {:.0f}%/{:.0f}TF", p.name, seconds * 1e6,
+                            100 * bytes / seconds / plain, flops / seconds * 1e-12);
+        pass_seconds += p.times * seconds;
+        pass_bytes += p.times * bytes;
+        pass_flops += p.times * flops;
+    }
+    std::printf(
+        "%s %s T=%u %s:%s | pass %.3f ms, %.0f GB/s = %.0f%% of read, %.1f TFLOP/s, %.0f tok/s\n",
+        model.name.c_str(), std::string(tensor::name(type)).c_str(), n_rows, what.c_str(),
+        line.c_str(), pass_seconds * 1e3, pass_bytes / pass_seconds * 1e-9,
+        100 * pass_bytes / pass_seconds / plain, pass_flops / pass_seconds * 1e-12,
+        n_rows / pass_seconds);
+    std::fflush(stdout);
+}
+
+int main_of_bench(const std::map<std::string, std::string>& options, const std::string& wanted) {
+    const auto option = [&](const std::string& key, const std::string& otherwise) {
+        const auto found = options.find(key);
+        return found == options.end() ? otherwise : found->second;
+    };
+    auto instance = must(VulkanInstance::open({.validation = false}));
+    auto device = must(VulkanDevice::open(*instance, wanted, {.cache_folder = ""}));
+    auto tiers = must(measure_tiers(*device, {.bytes = std::size_t{1} << 30}));
+    const double plain = tiers[0].bytes_per_s;
+    std::printf("%s: plain read %.0f GB/s\n", device->name().c_str(), plain * 1e-9);
+    auto matmul =
+        options.contains("path")
+            ? must(Matmul::create(*device, options.at("path") == "coopmat" ? MatmulPath::coopmat
+                                           : options.at("path") == "dot4"  ? MatmulPath::dot4
+                                                                           : MatmulPath::plain))
+            : must(Matmul::create(*device));
+    Bench bench(*device, std::stoull(option("bytes", "3000000000")));
+    for (const std::string& model_name : split(option("model", "27b,4b,1b"), ',')) {
+        for (const Model& model : kModels) {
+            if (model.name != model_name) continue;
+            for (const std::string& type_name :
+                 split(option("types", "q4_0,q8_0,q2_k,bf16"), ',')) {
+                const auto type = tensor::dtype_from_name(type_name);
+                if (!type) continue;
+                for (const std::uint32_t n_rows : numbers(option("rows", "1,4,8,16,32,512"), ',')) {
+                    const std::string only = option("only", "");
+                    const bool few = n_rows <= 8 || matmul->path() != MatmulPath::coopmat;
+                    const auto shapes = split(option(few ? "matvec" : "matmul", "chosen"), ',');
+                    for (const std::string& shape : shapes) {
+                        matmul->overrides = {};
+                        if (shape != "chosen") {
+                            const auto n = numbers(shape, '/');
+                            if (few)
+                                matmul->overrides.matvec = {n.at(0), n.at(1), n.at(2), n.at(3)};
+                            else
+                                matmul->overrides.matmul = {n.at(0), n.at(1), n.at(2),
+                                                            n.at(3), n.at(4), n.at(5)};
+                        }
+                        for (const std::string& splits :
+                             split(few ? "chosen" : option("splits", "chosen"), ',')) {
+                            if (splits != "chosen")
+                                matmul->overrides.splits =
+                                    static_cast<std::uint32_t>(std::stoul(splits));
+                            run(bench, *matmul, model, *type, n_rows, plain, shape + " x" + splits,
+                                only);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace unicorn::backends::vulkan
+
+int main(int argc, char** argv) {
+    std::map<std::string, std::string> options;
+    for (int i = 2; i < argc; ++i) {
+        const std::string text = argv[i];
+        const std::size_t at = text.find('=');
+        if (at != std::string::npos) options[text.substr(0, at)] = text.substr(at + 1);
+    }
+    return unicorn::backends::vulkan::main_of_bench(options, argc > 1 ? argv[1] : "vulkan");
+}
