@@ -100,6 +100,15 @@ struct Head {
     TensorRef logits;
 };
 
+/// ids[i] = the largest of logits[i, 0..n_vocab), the lowest of those that are: a NaN counts as
+/// nothing, +inf as the largest float; -1 where nothing is above -inf. For the batch's logit rows.
+/// logits [rows, V]; ids [1, rows], whose bytes are int32.
+struct PickLargest {
+    TensorRef logits;
+    TensorRef ids;
+    std::size_t n_vocab = 0;
+};
+
 /// Waits until the streamed weights of `unit` may be read; the steps that do come after it.
 struct AwaitWeights {
     WeightGate* gate = nullptr;  // outlives the program
@@ -113,7 +122,7 @@ struct ReleaseWeights {
 };
 
 using Step = std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head,
-                          AwaitWeights, ReleaseWeights>;
+                          PickLargest, AwaitWeights, ReleaseWeights>;
 
 /// "embed", "rms_norm", "project", ...: for errors and breakdowns, by the index of the variant.
 std::string_view step_name(std::size_t index);

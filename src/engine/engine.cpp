@@ -1,6 +1,8 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include "base/check.h"
 #include "base/progress.h"
@@ -59,6 +61,16 @@ struct Engine::State {
     std::unique_ptr<LayerStream> stream;  // nullptr when all layers are in memory
     std::unique_ptr<device::Program> body, head;
 
+    // Decoding that goes on by itself: passes in flight, each with a place for its id.
+    static constexpr std::size_t kAhead = 2;
+    struct Picker {
+        device::TensorRef id;  // [1, 1] int32, which the CPU reads
+        std::unique_ptr<device::Program> program;
+        device::Ticket done;
+    };
+    memory::Allocation picker_logits, picker_ids;
+    std::array<Picker, kAhead> pickers;  // without programs on the CPU
+
     // One batch at a time, in arrays that never grow past their reserve.
     struct {
         std::vector<std::int32_t> tokens, positions;
@@ -71,6 +83,11 @@ struct Engine::State {
     /// Loads what stays in memory and sets up the stream of what does not.
     Status place_weights(LoadWay load_way, const std::function<bool()>& cancel);
     Status make_programs();
+    Status make_pickers();
+    /// Queues the pass over one token at `position` and the pick after it. The token is `token`, or
+    /// what `from` picks.
+    Status submit_pick(std::int32_t slot, std::size_t position, std::int32_t token,
+                       const Picker* from, Picker& to);
     /// Whether what was computed can be trusted: nothing it was made from has changed.
     Status check_sources() const {
         if (stream != nullptr) {
@@ -187,6 +204,35 @@ Status Engine::State::make_programs() {
     auto head_program = device->prepare(pass.head, activations.logits.rows);
     if (!head_program) return forward(head_program);
     head = std::move(*head_program);
+    return device->main_tier() == memory::Tier::host ? Status() : make_pickers();
+}
+
+Status Engine::State::make_pickers() {
+    device::TensorRef logits = activations.logits;
+    logits.rows = 1;
+    auto memory = device->allocator(device->main_tier())->allocate(logits.cols * sizeof(float), 64);
+    if (!memory) return forward(memory);
+    picker_logits = std::move(*memory);
+    logits.tier = device->main_tier();
+    logits.host = picker_logits.host();
+    logits.device_address = picker_logits.device_address();
+    constexpr std::size_t kApart = 64;  // bytes: a cache line each
+    auto ids = device->results().allocate(kAhead * kApart, kApart);
+    if (!ids) return forward(ids);
+    picker_ids = std::move(*ids);
+    for (std::size_t i = 0; i < kAhead; ++i) {
+        pickers[i].id = {.tier = device->results().tier(),
+                         .rows = 1,
+                         .cols = 1,
+                         .host = picker_ids.host() + i * kApart,
+                         .device_address = picker_ids.device_address() + i * kApart};
+        const std::array<device::Step, 2> steps = {
+            device::Head{weights.output, activations.x, logits},
+            device::PickLargest{logits, pickers[i].id, n_vocab}};
+        auto program = device->prepare(steps, 1);
+        if (!program) return forward(program);
+        pickers[i].program = std::move(*program);
+    }
     return {};
 }
 
@@ -509,6 +555,87 @@ Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
             }
         }
     }
+}
+
+bool Engine::can_pick() const { return state_->pickers[0].program != nullptr; }
+
+Status Engine::State::submit_pick(std::int32_t slot, std::size_t position, std::int32_t token,
+                                  const Picker* from, Picker& to) {
+    cache.prepare_write(slot, position, 1);
+    if (!cache.copies().empty()) {
+        if (auto status = device->copy(cache.copies()); !status) return status;
+        cache.copied();
+    }
+    // The device has read all of it when submit() returns (ComputeProgram::submit).
+    const auto at = static_cast<std::int32_t>(position), row = std::int32_t{0};
+    const device::Run run = {0, 1, at, slot};
+    device::Batch pass;
+    pass.tokens = {&token, 1};
+    pass.positions = {&at, 1};
+    pass.runs = {&run, 1};
+    if (from != nullptr) pass.picked = from->id;
+    cache.describe(pass);
+    auto ticket = device->submit(*body, pass, {});
+    if (!ticket) return forward(ticket);
+    device::Batch wanted;
+    wanted.logit_rows = {&row, 1};
+    ticket = device->submit(*to.program, wanted, {});
+    if (!ticket) return forward(ticket);
+    to.done = *ticket;
+    return {};
+}
+
+Status Engine::continue_greedily(Sequence& sequence, std::int32_t token, std::size_t n,
+                                 const std::function<bool(std::int32_t)>& on_token,
+                                 const std::function<bool()>& cancel) {
+    State& s = *state_;
+    UNICORN_CHECK(can_pick() && sequence.state_->engine == &s);
+    Sequence::State& state = *sequence.state_;
+    if (state.n_computed != state.tokens.size()) {
+        // What a truncation left to compute goes first.
+        std::vector<std::int32_t> pending(
+            state.tokens.begin() + static_cast<std::ptrdiff_t>(state.n_computed),
+            state.tokens.end());
+        state.tokens.resize(state.n_computed);
+        const Input input{&sequence, pending, Logits::none};
+        if (auto status = evaluate({&input, 1}, {}, cancel); !status) return status;
+    }
+    const Input first{&sequence, {&token, 1}, Logits::last};
+    if (auto status = check_inputs({&first, 1}, s.n_vocab, s.options.context + 1 - n); !status)
+        return status;
+    const std::size_t start = state.tokens.size();
+    if (n == 0) return {};
+    if (auto status = s.submit_pick(state.slot, start, token, nullptr, s.pickers[0]); !status)
+        return status;
+    Status result;
+    for (std::size_t i = 0; i < n; ++i) {
+        State::Picker& now = s.pickers[i % State::kAhead];
+        State::Picker& next = s.pickers[(i + 1) % State::kAhead];
+        // The next pass is queued before this one's id is looked at: it takes the id itself.
+        Status ahead;
+        if (i + 1 < n) ahead = s.submit_pick(state.slot, start + i + 1, 0, &now, next);
+        result = s.device->wait(now.done);
+        if (result) result = s.check_sources();
+        if (!result) break;
+        state.tokens.push_back(token);
+        ++state.n_computed;
+        std::int32_t id = -1;
+        std::memcpy(&id, now.id.host, sizeof(id));
+        if (id < 0) {
+            result = fail(ErrorCode::invalid_file, "{}: the model's output is not a number",
+                          s.file.path());
+        } else if (cancel && cancel()) {
+            result = fail(ErrorCode::cancelled, "cancelled");
+        } else {
+            token = id;
+            if (on_token(id) && ahead) continue;
+            result = std::move(ahead);
+        }
+        // A pass that nobody wants is under way: its keys are written over later.
+        if (i + 1 < n) static_cast<void>(s.device->wait(next.done));
+        break;
+    }
+    return result;
 }
 
 Sequence::Sequence(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -165,6 +165,17 @@ public:
     Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
                     const std::function<bool()>& cancel = {});
 
+    /// Whether continue_greedily() works here: where the device keeps the logits to itself.
+    bool can_pick() const;
+    /// Appends `token` to `sequence`, then the most likely token, and so on: the device picks each
+    /// one and goes on without waiting for the CPU. on_token() gets them in order and returns
+    /// whether to go on; at most `n` are made. Like a Sampler's with temperature 0, the last one is
+    /// not appended. Requires can_pick() and room for n tokens in the context.
+    /// Errors: as evaluate(); invalid_file, when no logit is a number.
+    Status continue_greedily(Sequence& sequence, std::int32_t token, std::size_t n,
+                             const std::function<bool(std::int32_t)>& on_token,
+                             const std::function<bool()>& cancel = {});
+
 private:
     friend class Sequence;
     struct State;

@@ -111,36 +111,48 @@ Result<Generation> generate(Engine& engine, Sequence& sequence,
         return {};
     };
 
+    // Takes one more token; whether to go on.
+    const auto take = [&](std::int32_t id) {
+        result.ids.push_back(id);
+        sampler.accept(id);
+        if (!options.ignore_eos && ends_answer(id)) {
+            result.finish = FinishReason::stop;
+            return false;
+        }
+        show(matcher.push(decoder.push(id)));
+        if (matcher.matched()) {
+            result.finish = FinishReason::stop;
+            return false;
+        }
+        if (!sink_open || (cancelled && cancelled())) {
+            result.finish = FinishReason::cancelled;
+            return false;
+        }
+        if (result.ids.size() == max_tokens) {
+            result.finish = at_limit;
+            return false;
+        }
+        return true;
+    };
+
     Clock::time_point start = Clock::now();
     Status status = evaluate(prompt.subspan(kept));
     result.prompt_s = seconds_since(start);
     start = Clock::now();
-    for (;;) {
-        if (!status && status.error().code == ErrorCode::cancelled) {
-            result.finish = FinishReason::cancelled;
-            break;
-        }
-        if (!status) return forward(status);
-        result.ids.push_back(*drawn);
-        sampler.accept(*drawn);
-        if (!options.ignore_eos && ends_answer(*drawn)) {
-            result.finish = FinishReason::stop;
-            break;
-        }
-        show(matcher.push(decoder.push(*drawn)));
-        if (matcher.matched()) {
-            result.finish = FinishReason::stop;
-            break;
-        }
-        if (!sink_open || (cancelled && cancelled())) {
-            result.finish = FinishReason::cancelled;
-            break;
-        }
-        if (result.ids.size() == max_tokens) {
-            result.finish = at_limit;
+    // With ignore_eos, the most likely token may be one that is not wanted.
+    const bool by_device = engine.can_pick() && sampler.is_greedy() && !options.ignore_eos;
+    while (status && take(*drawn)) {
+        if (by_device) {
+            status = engine.continue_greedily(sequence, result.ids.back(),
+                                              max_tokens - result.ids.size(), take, cancelled);
             break;
         }
         status = evaluate({&result.ids.back(), 1});
+    }
+    if (!status && status.error().code == ErrorCode::cancelled) {
+        result.finish = FinishReason::cancelled;
+    } else if (!status) {
+        return forward(status);
     }
     result.decode_s = seconds_since(start);
     show(matcher.push(decoder.finish()));

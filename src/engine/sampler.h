@@ -66,6 +66,11 @@ public:
     /// Notes a token of the timeline (prompt or answer) for the penalties.
     void accept(std::int32_t id);
 
+    /// Whether it always draws the most likely token, whatever came before.
+    bool is_greedy() const {
+        return options_.temperature == 0 && options_.logit_bias.empty() && !has_penalties();
+    }
+
     /// As freshly created: no history, the seed's first number next.
     void reset();
 

@@ -198,6 +198,41 @@ TEST_F(VulkanEngineTest, BatchesAndForksDoNotChangeLogits) {
     }
 }
 
+// The device feeds itself the tokens it picks: they are those that the logits say, and the sequence
+// goes on from there, also when it was stopped with a pass under way.
+TEST_F(VulkanEngineTest, PicksTheMostLikelyTokens) {
+    EngineOptions options;
+    options.context = 256;
+    const auto engine = open(tiny("f32"), options);
+    ASSERT_TRUE(engine->can_pick());
+    const auto tokens = prompt(40);
+    auto sequence = engine->create_sequence();
+    ASSERT_TRUE(sequence);
+    const std::int32_t first =
+        most_likely(evaluate(*engine, *sequence, tokens, Logits::last).at(0));
+    std::vector<std::int32_t> expected, got;
+    for (std::int32_t id = first; expected.size() < 20;) {
+        id = most_likely(evaluate(*engine, *sequence, {&id, 1}, Logits::last).at(0));
+        expected.push_back(id);
+    }
+    for (const std::size_t stop : {20U, 13U, 1U}) {
+        sequence->truncate(tokens.size());
+        got.clear();
+        const auto take = [&](std::int32_t id) {
+            got.push_back(id);
+            return got.size() < stop;
+        };
+        ASSERT_TRUE(engine->continue_greedily(*sequence, first, 20, take));
+        EXPECT_EQ(got, std::vector<std::int32_t>(
+                           expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(stop)));
+        EXPECT_EQ(sequence->length(), tokens.size() + stop);
+    }
+    // What the stopped pass left behind does no harm.
+    const std::int32_t next = expected[0];
+    EXPECT_EQ(most_likely(evaluate(*engine, *sequence, {&next, 1}, Logits::last).at(0)),
+              expected[1]);
+}
+
 TEST_F(VulkanEngineTest, SaysWhatDoesNotFit) {
     EngineOptions options;
     options.device = device_name();

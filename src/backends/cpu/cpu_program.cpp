@@ -77,6 +77,10 @@ struct Supports {
                is_gain(s.next_gain, cols) && has_cols(s.out, cols);
     }
     bool operator()(const device::Head& s) const { return projects(s.weights, s.x, s.logits); }
+    bool operator()(const device::PickLargest& s) const {
+        return is_f32(s.logits) && on_host(s.ids) && s.ids.cols >= s.logits.rows &&
+               s.n_vocab <= s.logits.cols;
+    }
     bool operator()(const device::AwaitWeights& s) const { return s.gate != nullptr; }
     bool operator()(const device::ReleaseWeights& s) const { return s.gate != nullptr; }
 };

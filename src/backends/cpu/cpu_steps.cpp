@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <limits>
 #include <span>
 
 #include "backends/cpu/cpu_program.h"
@@ -10,6 +11,7 @@
 #include "kernels/dequantize.h"
 #include "kernels/gated_gelu.h"
 #include "kernels/kv_page.h"
+#include "kernels/logits.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
 
@@ -88,7 +90,9 @@ void CpuProgram::run_step(const device::Embed& step, Context& context) {
     const std::size_t bytes = tensor::row_bytes(step.weights.type, step.weights.cols);
     for (std::size_t t = rows.begin; t < rows.end; ++t) {
         const std::span<float> out = row_span(step.out, t);
-        const auto token = static_cast<std::size_t>(context.batch.tokens[t]);
+        const auto* ids = reinterpret_cast<const std::int32_t*>(context.batch.picked.host);
+        const auto token =
+            static_cast<std::size_t>(ids != nullptr ? ids[t] : context.batch.tokens[t]);
         kernels::dequantize_row(step.weights.type, step.weights.host + token * bytes, out);
         for (float& value : out) value *= step.scale;
     }
@@ -190,6 +194,17 @@ void CpuProgram::run_step(const device::Head& step, Context& context) {
                    x.multiply(isa_, step.weights, first, last,
                               row(step.logits, 0) + first * kPanelRows, step.logits.cols);
                });
+}
+
+void CpuProgram::run_step(const device::PickLargest& step, Context& context) {
+    const Range rows = context.team.split(context.batch.logit_rows.size());
+    for (std::size_t i = rows.begin; i < rows.end; ++i) {
+        const std::span<float> logits = row_span(step.logits, i).first(step.n_vocab);
+        const float most = kernels::clean_logits(isa_, logits, logits);
+        const bool any = most > -std::numeric_limits<float>::infinity();
+        reinterpret_cast<std::int32_t*>(step.ids.host)[i] =
+            any ? static_cast<std::int32_t>(std::ranges::find(logits, most) - logits.begin()) : -1;
+    }
 }
 
 // The barriers before and after these two make every thread wait for the gate, and the gate for

@@ -74,6 +74,7 @@ Result<std::unique_ptr<ComputeDevice>> ComputeDevice::open(std::string_view want
     self->info_.warnings = vulkan.warnings();
     self->context_.reset(new ComputeContext{.device = vulkan,
                                             .vram = *self->vram_,
+                                            .results = *self->results_,
                                             .staging = gtt,
                                             .pipelines = PipelineSet(vulkan),
                                             .matmul = std::move(*matmul),

@@ -14,6 +14,8 @@
 #include "backends/vulkan/gather_rows.comp.h"
 #include "backends/vulkan/gather_rows.params.h"
 #include "backends/vulkan/merge_spans.comp.h"
+#include "backends/vulkan/pick_largest.comp.h"
+#include "backends/vulkan/pick_largest.params.h"
 #include "backends/vulkan/qkv_to_cache.comp.h"
 #include "backends/vulkan/qkv_to_cache.params.h"
 #include "backends/vulkan/rms_norm.comp.h"
@@ -32,7 +34,8 @@ using device::TensorRef;
 constexpr std::size_t kFrames = 4;       // passes in flight
 constexpr std::size_t kRecordings = 24;  // shapes kept
 constexpr std::uint32_t kRowThreads = 1024;
-constexpr std::size_t kMaxGroup = 8;  // query heads of a KV head
+constexpr std::size_t kPickGroups = 64;  // workgroups of a row of logits
+constexpr std::size_t kMaxGroup = 8;     // query heads of a KV head
 
 std::uint32_t u32(std::size_t n) { return static_cast<std::uint32_t>(n); }
 
@@ -97,6 +100,10 @@ struct Supports {
                is_gain(s.branch_gain, cols) && is_gain(s.next_gain, cols) && has_cols(s.out, cols);
     }
     bool operator()(const device::Head& s) const { return projects(s.weights, s.x, s.logits); }
+    bool operator()(const device::PickLargest& s) const {
+        return has_cols(s.logits, s.logits.cols) && here(s.ids) && s.ids.cols >= s.logits.rows &&
+               s.n_vocab <= s.logits.cols;
+    }
     // Streamed layers would need a submission each, and the CPU between them.
     bool operator()(const device::AwaitWeights&) const { return false; }
     bool operator()(const device::ReleaseWeights&) const { return false; }
@@ -140,6 +147,9 @@ struct Work {
     WorkSize operator()(const device::Head& s) const {
         return product(s.weights, shape.n_logit_rows);
     }
+    WorkSize operator()(const device::PickLargest& s) const {
+        return {static_cast<double>(shape.n_logit_rows * s.n_vocab) * 4, 0};
+    }
     WorkSize operator()(const device::AwaitWeights&) const { return {}; }
     WorkSize operator()(const device::ReleaseWeights&) const { return {}; }
 };
@@ -159,6 +169,7 @@ struct ComputeProgram::Scratch {
     memory::Allocation gathered;                         // [T, D]: rows of the head
     memory::Allocation up;     // [T, F]: where gate and up are of different types
     memory::Allocation parts;  // of split attention
+    memory::Allocation picks;  // [rows, kPickGroups] values, then as many ids
     std::vector<RopeTable> ropes;
     std::vector<VulkanBuffer> rope_memory;
 };
@@ -522,6 +533,33 @@ private:
                         at.n_merge_items);
     }
 
+    Status record(const device::PickLargest& s) {
+        if (shape_.n_logit_rows == 0) return {};
+        const std::uint64_t best = program_.scratch_->picks.device_address();
+        const std::uint64_t ids = best + program_.max_rows_ * kPickGroups * sizeof(float);
+        const PickLargestParams parts = {.values = s.logits.device_address,
+                                         .from = 0,
+                                         .best = best,
+                                         .ids = ids,
+                                         .n = u32(s.n_vocab),
+                                         .stride = u32(s.logits.cols)};
+        const PickLargestParams last = {.values = best,
+                                        .from = ids,
+                                        .best = 0,
+                                        .ids = s.ids.device_address,
+                                        .n = kPickGroups,
+                                        .stride = kPickGroups};
+        for (const bool is_last : {false, true}) {
+            auto found =
+                pipeline("pick_largest", shaders::kPickLargest, sizeof(parts), {is_last ? 1u : 0u});
+            if (!found) return forward(found);
+            sync();
+            (*found)->dispatch(commands(), is_last ? last : parts,
+                               {is_last ? 1u : u32(kPickGroups), u32(shape_.n_logit_rows), 1});
+        }
+        return {};
+    }
+
     Status record(const device::AwaitWeights&) { return {}; }
     Status record(const device::ReleaseWeights&) { return {}; }
 
@@ -584,7 +622,7 @@ Result<std::unique_ptr<ComputeProgram>> ComputeProgram::create(ComputeContext& c
 Status ComputeProgram::allocate_scratch() {
     scratch_ = std::make_unique<Scratch>();
     std::array<std::size_t, kInputForms> inputs{};
-    std::size_t gathered = 0, up = 0, parts = 0;
+    std::size_t gathered = 0, up = 0, parts = 0, picks = 0;
     const auto needs = [&](const TensorRef& w) {
         for (std::size_t n = 1; n <= max_rows_; ++n) {
             const InputForm form = context_.matmul->input_form(w.type, n);
@@ -604,6 +642,8 @@ Status ComputeProgram::allocate_scratch() {
         } else if (const auto* head = std::get_if<device::Head>(&step)) {
             needs(head->weights);
             gathered = std::max(gathered, max_rows_ * head->x.cols * sizeof(float));
+        } else if (std::holds_alternative<device::PickLargest>(step)) {
+            picks = max_rows_ * kPickGroups * (sizeof(float) + sizeof(std::int32_t));
         } else if (const auto* attention = std::get_if<device::Attention>(&step)) {
             parts = std::max(parts, max_parts(attention->n_kv_heads) * attention->n_heads *
                                         (attention->head_dim + 2) * sizeof(float));
@@ -638,6 +678,7 @@ Status ComputeProgram::allocate_scratch() {
         if (auto status = allocate(inputs[i], scratch_->inputs[i]); !status) return status;
     if (auto status = allocate(gathered, scratch_->gathered); !status) return status;
     if (auto status = allocate(up, scratch_->up); !status) return status;
+    if (auto status = allocate(picks, scratch_->picks); !status) return status;
     return allocate(parts, scratch_->parts);
 }
 
@@ -718,9 +759,22 @@ Result<std::uint64_t> ComputeProgram::submit(const device::Batch& batch) {
     Frame& frame = **framed;
     write_pass(batch, attention_, shape, recording.layout, frame.staging.host());
     if (auto status = frame.commands.begin(); !status) return forward(status);
-    const VkBufferCopy region = {.srcOffset = 0, .dstOffset = 0, .size = recording.layout.bytes};
-    context_.device.vk().vkCmdCopyBuffer(frame.commands.handle(), frame.staging.handle(),
-                                         recording.data->handle(), 1, &region);
+    // Ids that the device picked take the place of those in the pass.
+    const bool picked = !batch.picked.empty();
+    const std::size_t from = picked ? recording.layout.positions : 0;
+    const VkBufferCopy region = {
+        .srcOffset = from, .dstOffset = from, .size = recording.layout.bytes - from};
+    const VolkDeviceTable& vk = context_.device.vk();
+    vk.vkCmdCopyBuffer(frame.commands.handle(), frame.staging.handle(), recording.data->handle(), 1,
+                       &region);
+    if (picked) {
+        const BufferPlace ids = context_.results.place(batch.picked.device_address);
+        const VkBufferCopy id_region = {.srcOffset = ids.offset,
+                                        .dstOffset = recording.layout.tokens,
+                                        .size = batch.n_rows() * sizeof(std::int32_t)};
+        vk.vkCmdCopyBuffer(frame.commands.handle(), ids.buffer, recording.data->handle(), 1,
+                           &id_region);
+    }
     if (auto status = frame.commands.end(); !status) return forward(status);
 
     std::uint64_t last = 0;

@@ -25,7 +25,8 @@ class ComputeProgram;
 struct ComputeContext {
     VulkanDevice& device;
     VulkanAllocator& vram;
-    TierMemory staging;  // memory that the CPU writes and the device copies from
+    VulkanAllocator& results;  // memory that the CPU reads
+    TierMemory staging;        // memory that the CPU writes and the device copies from
     PipelineSet pipelines;
     std::unique_ptr<Matmul> matmul;
     WorkPace pace;
