@@ -86,14 +86,15 @@ struct MatvecShape {
 /// How matmul_coopmat.comp cuts its work (it says what they mean). bm, wm: multiples of 16, of 32
 /// when gated, and of the device's matrices; wm divides bm, wn divides bn.
 struct MatmulShape {
-    std::uint32_t bm = 0, bn = 0, bk = 32, wm = 0, wn = 0, buffers = 2;
+    std::uint32_t bm = 0, bn = 0, bk = 64, wm = 0, wn = 0, buffers = 1;
 };
 
 /// What a search over shapes tries in place of Matmul's own choice.
 struct MatmulOverrides {
     std::optional<MatvecShape> matvec;
     std::optional<MatmulShape> matmul;
-    std::optional<std::uint32_t> splits;  // parts of the columns of a matmul
+    std::optional<std::uint32_t> splits;            // parts of the columns of a matmul
+    std::optional<std::uint32_t> most_matvec_rows;  // at most 8
 };
 
 /// Records products. Used by one thread at a time; its device must outlive it, and it must outlive
@@ -116,7 +117,8 @@ public:
     static std::size_t input_bytes(InputForm form, std::size_t n_rows, std::size_t cols);
 
     /// Records x ([n_rows, cols] f32 at address `x`, 16-byte aligned) to `form` (int8 or f16) at
-    /// `to` (16-byte aligned). Requires cols % 32 == 0. Errors: as Pipeline::create.
+    /// `to` (16-byte aligned); without commands it only compiles. Requires cols % 32 == 0. Errors:
+    /// as Pipeline::create.
     Status record_quantize(VkCommandBuffer commands, std::uint64_t x, std::uint32_t n_rows,
                            std::uint32_t cols, InputForm form, std::uint64_t to);
 
@@ -130,12 +132,11 @@ public:
     MatmulShape matmul_shape(std::uint32_t n_rows) const;
 
     MatmulOverrides overrides;
-    /// Pipelines keep what the driver tells of them (each_statistics).
+    /// Pipelines keep what the driver tells of them (for each_pipeline()).
     bool keep_statistics = false;
-    /// Calls `use` with the name, the constants and the numbers of each pipeline made so far.
-    void each_statistics(
-        const std::function<void(std::string_view, std::span<const std::uint32_t>,
-                                 const std::vector<PipelineStatistic>&)>& use) const;
+    /// Calls `use` with the name, the constants and the pipeline of each shader compiled so far.
+    void each_pipeline(const std::function<void(std::string_view, std::span<const std::uint32_t>,
+                                                const Pipeline&)>& use) const;
 
 private:
     struct Key {
@@ -146,6 +147,7 @@ private:
 
     Matmul(VulkanDevice& device, MatmulPath path) : device_(device), path_(path) {}
     Status find_matrices();
+    std::uint32_t most_matvec_rows(tensor::DType type) const;
     Result<const Pipeline*> pipeline(std::string_view name, std::span<const std::uint32_t> spirv,
                                      std::span<const std::uint32_t> constants,
                                      std::size_t params_bytes, std::uint32_t subgroup_size);

@@ -50,6 +50,57 @@ const uint OUT_WORDS = INVOCATIONS / SUBGROUP * WM * TN / 4;
 const uint SHARED_WORDS = BUFFERS * BUFFER_WORDS > OUT_WORDS ? BUFFERS * BUFFER_WORDS : OUT_WORDS;
 shared uvec4 staged[SHARED_WORDS];
 
+// Of an invocation: its items of weights and its words of activations, of the next step. (Keeping
+// those of several steps took three times as long on an H200: they left the registers.)
+Tile tile[ITEMS];
+Unit next_units[ITEMS];
+uvec4 next_x[X_ITEMS];
+
+/// Reads the words of a step.
+void load_step(uint step, uint i, uint first_t) {
+    [[unroll]] for (uint k = 0; k < ITEMS; ++k) {
+        const uint item = k * INVOCATIONS + i;
+        // Past the last column: whatever is there, times zeros.
+        const uint col = min(step * BK + item / BM * ITEM_COLS, p.cols - 1);
+        next_units[k] = load_unit(tile[k], col / UNIT_COLS, item % ROWS);
+    }
+    [[unroll]] for (uint k = 0; k < X_ITEMS; ++k) {
+        const uint item = k * INVOCATIONS + i;
+        const uint t = min(first_t + item / (BK / 8), p.n_rows - 1);
+        const uint col = step * BK + item % (BK / 8) * 8;
+        next_x[k] = uvec4(0);
+        if (col < p.cols) next_x[k] = Words4(p.x).at[t * (p.cols / 8) + col / 8];
+    }
+}
+
+/// Decodes what load_step() read to f16 in shared memory.
+void stage(uint step, uint i, uint base) {
+    [[unroll]] for (uint k = 0; k < ITEMS; ++k) {
+        const uint item = k * INVOCATIONS + i;
+        const uint in_step = item / BM * ITEM_COLS;
+        const uint col = step * BK + in_step;
+        const Unit u = second_half(next_units[k], col / 32 % 2);
+        const uint first_quad = in_step % 32 / 4;
+        const uint at = base + item % BM * STRIDE + in_step / 8;
+        [[unroll]] for (uint q = 0; q < 4; ++q) {
+            // Eight columns; which ones the invocation has is no constant when an item is less than
+            // a unit.
+            if (ITEM_COLS == 32 ||
+                (q * 2 >= first_quad && q * 8 < first_quad * 4 + ITEM_COLS)) {
+                const f16vec2 s = IS_FLOAT ? f16vec2(0) : f16vec2(scale_offset(u, q / 2));
+                staged[at + q - first_quad / 2] =
+                    uvec4(quad_halves(u, 2 * q, s), quad_halves(u, 2 * q + 1, s));
+            }
+        }
+    }
+    [[unroll]] for (uint k = 0; k < X_ITEMS; ++k) {
+        const uint item = k * INVOCATIONS + i;
+        if (X_WORDS % INVOCATIONS == 0 || item < X_WORDS)
+            staged[base + (BM + item / (BK / 8)) * STRIDE + item % (BK / 8)] =
+                next_x[k];
+    }
+}
+
 void main() {
     const uint i = gl_SubgroupID * SUBGROUP + gl_SubgroupInvocationID;
     const uint wave = gl_SubgroupID;
@@ -84,9 +135,6 @@ void main() {
     [[unroll]] for (uint f = 0; f < FM * FN; ++f)
         sum[f] = coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>(0.0);
 
-    Tile tile[ITEMS];
-    Unit next[ITEMS];
-    uvec4 next_x[X_ITEMS];
     // Neighbours take rows, so that they read neighbouring words.
     [[unroll]] for (uint k = 0; k < ITEMS; ++k) {
         const uint t = ((k * INVOCATIONS + i) % BM) / ROWS;
@@ -94,72 +142,31 @@ void main() {
         tile[k] = tile_at(GATED ? p.weights[t % 2] : p.weights[m], p.cols, index);
     }
 
-    for (uint step = begin; step <= end; ++step) {
-        // Read the words of step `step` ...
-        if (step < end) {
-            [[unroll]] for (uint k = 0; k < ITEMS; ++k) {
-                const uint item = k * INVOCATIONS + i;
-                // Past the last column: whatever is there, times zeros.
-                const uint col = min(step * BK + item / BM * ITEM_COLS, p.cols - 1);
-                next[k] = load_unit(tile[k], col / UNIT_COLS, item % ROWS);
-            }
-            [[unroll]] for (uint k = 0; k < X_ITEMS; ++k) {
-                const uint item = k * INVOCATIONS + i;
-                const uint t = min(first_t + item / (BK / 8), p.n_rows - 1);
-                const uint col = step * BK + item % (BK / 8) * 8;
-                next_x[k] = uvec4(0);
-                if (col < p.cols) next_x[k] = Words4(p.x).at[t * (p.cols / 8) + col / 8];
-            }
-        }
-        // ... multiply those of the step before ...
-        if (step > begin) {
-            const uint base = BUFFERS == 2 ? (step + 1) % 2 * BUFFER_WORDS : 0;
-            [[unroll]] for (uint k = 0; k < BK / TK; ++k) {
-                coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[FM];
-                [[unroll]] for (uint f = 0; f < FM; ++f) {
-                    coopMatLoad(a[f], staged, base + (wave_m + f * TM) * STRIDE + k * (TK / 8),
-                                STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-                }
-                [[unroll]] for (uint g = 0; g < FN; ++g) {
-                    coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> b;
-                    coopMatLoad(b, staged,
-                                base + (BM + wave_n + g * TN) * STRIDE + k * (TK / 8), STRIDE,
-                                gl_CooperativeMatrixLayoutColumnMajor);
-                    [[unroll]] for (uint f = 0; f < FM; ++f)
-                        sum[g * FM + f] = coopMatMulAdd(a[f], b, sum[g * FM + f]);
-                }
-            }
-            if (BUFFERS == 1) barrier();
-        }
-        // ... and stage them.
-        if (step < end) {
-            const uint base = BUFFERS == 2 ? step % 2 * BUFFER_WORDS : 0;
-            [[unroll]] for (uint k = 0; k < ITEMS; ++k) {
-                const uint item = k * INVOCATIONS + i;
-                const uint in_step = item / BM * ITEM_COLS;
-                const uint col = step * BK + in_step;
-                const Unit u = second_half(next[k], col / 32 % 2);
-                const uint first_quad = in_step % 32 / 4;
-                const uint at = base + item % BM * STRIDE + in_step / 8;
-                [[unroll]] for (uint q = 0; q < 4; ++q) {
-                    // Eight columns; which ones the invocation has is no constant when an item is
-                    // less than a unit.
-                    if (4 * ITEM_COLS == 128 || q * 2 >= first_quad && q * 8 < first_quad * 4 + ITEM_COLS) {
-                        const f16vec2 s = IS_FLOAT ? f16vec2(0) : f16vec2(scale_offset(u, q / 2));
-                        const uvec2 low = quad_halves(u, 2 * q, s);
-                        const uvec2 high = quad_halves(u, 2 * q + 1, s);
-                        staged[at + q - first_quad / 2] = uvec4(low, high);
-                    }
-                }
-            }
-            [[unroll]] for (uint k = 0; k < X_ITEMS; ++k) {
-                const uint item = k * INVOCATIONS + i;
-                if (X_WORDS % INVOCATIONS == 0 || item < X_WORDS)
-                    staged[base + (BM + item / (BK / 8)) * STRIDE + item % (BK / 8)] = next_x[k];
-            }
-        }
+    load_step(begin, i, first_t);
+    for (uint step = begin; step < end; ++step) {
+        const uint base = BUFFERS == 2 ? step % 2 * BUFFER_WORDS : 0;
+        stage(step, i, base);
+        if (step + 1 < end) load_step(step + 1, i, first_t);
         barrier();
+        [[unroll]] for (uint k = 0; k < BK / TK; ++k) {
+            coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[FM];
+            [[unroll]] for (uint f = 0; f < FM; ++f) {
+                coopMatLoad(a[f], staged, base + (wave_m + f * TM) * STRIDE + k * (TK / 8), STRIDE,
+                            gl_CooperativeMatrixLayoutRowMajor);
+            }
+            [[unroll]] for (uint g = 0; g < FN; ++g) {
+                coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> b;
+                coopMatLoad(b, staged, base + (BM + wave_n + g * TN) * STRIDE + k * (TK / 8),
+                            STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
+                [[unroll]] for (uint f = 0; f < FM; ++f)
+                    sum[g * FM + f] = coopMatMulAdd(a[f], b, sum[g * FM + f]);
+            }
+        }
+        // With two buffers the next barrier is enough: who stages into this one again has passed
+        // it, and so has finished here.
+        if (BUFFERS == 1) barrier();
     }
+    barrier();
 
     // Each subgroup passes TN rows of activations at a time through its part of shared memory:
     // [TN][WM] f32.

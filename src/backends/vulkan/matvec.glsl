@@ -6,8 +6,8 @@
 // so that neighbours read neighbouring words, and what is read of the activations serves several
 // rows. (On an H200 one row an invocation took 2.5 times as long for T = 8: the activations' way
 // through the L1 cache was the limit.) Its columns are the units i / ROW_LANES, SLOTS after that, and
-// so on; UNROLL units are read before the first is used. Nothing branches in between, so that all
-// loads are on their way together: units past the end read the last one and count for nothing.
+// so on; UNROLL units are read while the UNROLL before them are used. Units past the end read the last
+// one and count for nothing: a branch would make each load wait for the one before.
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 
@@ -86,6 +86,21 @@ float dot_block(Unit u, uint b, Activations a) {
 }
 #endif
 
+// Of an invocation, as functions take no arrays whose size is specialised.
+Tile tile[TILES];
+Unit used[UNROLL * STREAMS];
+Unit next[UNROLL * STREAMS];
+
+/// `next`: UNROLL units from `begin` on, for all rows of an invocation.
+void load_next(uint begin, uint slot, uint row, uint units) {
+    [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
+        const uint unit = min(begin + k * SLOTS + slot, units - 1);
+        [[unroll]] for (uint s = 0; s < STREAMS; ++s)
+            next[k * STREAMS + s] =
+                load_unit(tile[s / LANE_ROWS], unit, row + s % LANE_ROWS * ROW_LANES);
+    }
+}
+
 void main() {
     const uint i = gl_SubgroupID * SUBGROUP + gl_SubgroupInvocationID;
     const uint row = i % ROW_LANES;
@@ -107,7 +122,6 @@ void main() {
     }
     const uint out_rows = p.out_rows[m];
     const uint tiles = (out_rows + ROWS - 1) / ROWS;
-    Tile tile[TILES];
     [[unroll]] for (uint s = 0; s < TILES; ++s) {
         // A tile past the end is read as the last one, and not written.
         const uint index = min(group * PANELS + (GATED ? s / 2 : s), tiles - 1);
@@ -117,14 +131,11 @@ void main() {
     float sum[SUMS];  // [STREAMS][T]
     [[unroll]] for (uint s = 0; s < SUMS; ++s) sum[s] = 0;
 
+    load_next(0, slot, row, units);
     for (uint begin = 0; begin < units; begin += SLOTS * UNROLL) {
-        Unit u[UNROLL * STREAMS];
-        [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
-            const uint unit = min(begin + k * SLOTS + slot, units - 1);
-            [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                u[k * STREAMS + s] =
-                    load_unit(tile[s / LANE_ROWS], unit, row + s % LANE_ROWS * ROW_LANES);
-        }
+        // The next units are on their way while these are used.
+        [[unroll]] for (uint k = 0; k < UNROLL * STREAMS; ++k) used[k] = next[k];
+        if (begin + SLOTS * UNROLL < units) load_next(begin + SLOTS * UNROLL, slot, row, units);
         [[unroll]] for (uint k = 0; k < UNROLL; ++k) {
             const bool counts = begin + k * SLOTS + slot < units;
             const uint unit = min(begin + k * SLOTS + slot, units - 1);
@@ -135,13 +146,13 @@ void main() {
                         load_activations(min(first_t + t, p.n_rows - 1), unit * BLOCKS + b);
                     if (!counts) a.scale = 0.0;
                     [[unroll]] for (uint s = 0; s < STREAMS; ++s)
-                        sum[s * T + t] += dot_block(u[k * STREAMS + s], b, a);
+                        sum[s * T + t] += dot_block(used[k * STREAMS + s], b, a);
                 }
 #else
                 [[unroll]] for (uint j = 0; j < 8; ++j) {
                     vec4 w[STREAMS];
                     [[unroll]] for (uint s = 0; s < STREAMS; ++s) {
-                        const Unit part = u[k * STREAMS + s];
+                        const Unit part = used[k * STREAMS + s];
                         const vec2 scale = scale_offset(part, 2 * b + j / 4);
                         w[s] = IS_FLOAT ? float_quad(part, 8 * b + j)
                                         : scale.x * quad_values(quad(part, 8 * b + j)) + scale.y;

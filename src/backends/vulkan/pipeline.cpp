@@ -57,7 +57,10 @@ Result<Pipeline> Pipeline::create(VulkanDevice& device, const PipelineSource& so
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
     subgroup.requiredSubgroupSize = source.subgroup_size;
     VkComputePipelineCreateInfo info = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
-    if (self.keeps_statistics_) info.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR;
+    if (self.keeps_statistics_) {
+        info.flags = VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR |
+                     VK_PIPELINE_CREATE_CAPTURE_INTERNAL_REPRESENTATIONS_BIT_KHR;
+    }
     info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
     info.stage.pNext = source.subgroup_size == 0 ? nullptr : &subgroup;
     info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
@@ -146,6 +149,39 @@ Result<std::vector<PipelineStatistic>> Pipeline::statistics() const {
         statistics.push_back({.name = s.name, .value = value});
     }
     return statistics;
+}
+
+Result<std::string> Pipeline::assembly() const {
+    const VolkDeviceTable& vk = device_->vk();
+    if (!keeps_statistics_) {
+        return fail(ErrorCode::unsupported, "{}: no assembly of shader {} was kept",
+                    device_->name(), name_);
+    }
+    VkPipelineExecutableInfoKHR info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INFO_KHR};
+    info.pipeline = pipeline_;
+    std::uint32_t count = 0;
+    VkResult r = vk.vkGetPipelineExecutableInternalRepresentationsKHR(device_->handle(), &info,
+                                                                      &count, nullptr);
+    std::vector<VkPipelineExecutableInternalRepresentationKHR> found(
+        count, {.sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_INTERNAL_REPRESENTATION_KHR});
+    // Once for the sizes, once for the texts.
+    std::vector<std::string> texts(count);
+    for (int pass = 0; pass < 2 && r == VK_SUCCESS; ++pass) {
+        r = vk.vkGetPipelineExecutableInternalRepresentationsKHR(device_->handle(), &info, &count,
+                                                                 found.data());
+        for (std::size_t i = 0; i < found.size() && pass == 0; ++i) {
+            texts[i].resize(found[i].dataSize);
+            found[i].pData = texts[i].data();
+        }
+    }
+    if (r != VK_SUCCESS)
+        return failed(r, fmt::format("{}: assembly of shader {}", device_->name(), name_));
+    // From the front end's form to the machine's.
+    if (texts.empty() || found.back().isText != VK_TRUE) {
+        return fail(ErrorCode::unsupported, "{}: tells no assembly of shader {}", device_->name(),
+                    name_);
+    }
+    return texts.back();
 }
 
 }  // namespace unicorn::backends::vulkan

@@ -20,7 +20,7 @@ struct PipelineSource {
     std::size_t push_constant_bytes = 0;       // sizeof the parameters; a multiple of 4
     std::span<const std::uint32_t> constants;  // specialisation constants 0, 1, ...
     std::uint32_t subgroup_size = 0;           // required; 0: the driver chooses
-    bool keep_statistics = false;              // for statistics(); costs compile time
+    bool keep_statistics = false;  // for statistics() and assembly(); costs compile time
 };
 
 /// A number that the driver tells of a compiled shader, by the driver's own name for it.
@@ -50,6 +50,8 @@ public:
 
     /// Errors: unsupported, when the driver tells none or keep_statistics was not set.
     Result<std::vector<PipelineStatistic>> statistics() const;
+    /// The shader's machine code as text. Errors: the same.
+    Result<std::string> assembly() const;
 
 private:
     explicit Pipeline(VulkanDevice& device) : device_(&device) {}
