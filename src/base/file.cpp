@@ -188,6 +188,12 @@ Status FileWriter::overwrite(std::uint64_t offset, std::span<const std::byte> by
 }
 
 Status FileWriter::commit() {
+    if (fdatasync(fd_) != 0) {
+        auto error = errno_error(path_, "flush");
+        close(std::exchange(fd_, -1));
+        unlink((path_ + ".part").c_str());
+        return error;
+    }
     if (close(std::exchange(fd_, -1)) != 0) {
         auto error = errno_error(path_, "close");
         unlink((path_ + ".part").c_str());

@@ -88,7 +88,10 @@ Result<ReadDone> complete_read(const DirectFiles& files, const ReadRequest& requ
             return forward(status);
         }
     }
-    return ReadDone{request.id, {wanted, request.bytes}};
+    const bool direct = files.direct_fd(request.file) >= 0;
+    return ReadDone{request.id,
+                    {wanted, request.bytes},
+                    direct ? request.bytes - std::min(there, request.bytes) : request.bytes};
 }
 
 bool in_page_cache(const MappedFile& file, std::span<const std::byte> range) {

@@ -58,6 +58,7 @@ struct ReadRequest {
 struct ReadDone {
     std::size_t id = 0;
     std::span<const std::byte> bytes;  // what was asked for, inside the buffer
+    std::size_t cached_bytes = 0;      // of these, read through the page cache after all
 };
 
 /// Reads on their way to memory. Used by one thread. Buffers belong to the queue until their read

@@ -15,6 +15,7 @@
 #include "base/thread_pool.h"
 #include "cli/bench_report.h"
 #include "cli/machine.h"
+#include "cli/options.h"
 #include "cli/terminal.h"
 #include "memory/host_allocator.h"
 
@@ -150,12 +151,13 @@ Status open_once(const std::string& path, const engine::EngineOptions& options, 
 
 }  // namespace
 
-Result<std::string> bench_load(const std::string& path, const engine::EngineOptions& options,
+Result<std::string> bench_load(const std::string& path, const engine::EngineOptions& wanted,
                                std::size_t repetitions, bool json) {
     const InterruptScope interrupt;
     auto file = formats::Gguf::open(path);
     if (!file) return forward(file);
-    const auto model_bytes = static_cast<double>(file->tensor_bytes());
+    engine::EngineOptions options = wanted;
+    set_load_way(options);
     double file_bytes = 0;
     for (const MappedFile& part : file->files())
         file_bytes += static_cast<double>(part.bytes().size());
@@ -163,12 +165,11 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
     Opening cold, warm;
     std::vector<double> raw_s, fresh_s;
     std::size_t fresh_bytes = 0;
-    // Before each load, and timed apart: a virtual machine that gave its free memory back to its
-    // host waits for that, however a model is loaded.
+    // Before each measurement, and timed apart: a virtual machine that gave its free memory back to
+    // its host waits for that, however a model is loaded.
     const auto take_memory = [&]() -> Status {
         if (fresh_bytes == 0) return {};
-        const std::size_t threads = options.threads == 0 ? available_cpus() : options.threads;
-        auto fresh = take_fresh_memory(fresh_bytes, threads);
+        auto fresh = take_fresh_memory(fresh_bytes, n_threads);
         if (!fresh) return forward(fresh);
         fresh_s.push_back(*fresh);
         return {};
@@ -185,6 +186,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         // Raw reads on both sides of the cold load, and the faster of the two counts: the disk of a
         // virtual machine is cached by its host, so what is read first would lose.
         still_cached = std::max(still_cached, drop_all(*file));
+        if (auto s = take_memory(); !s) return forward(s);  // the same pause as before a load
         auto raw_before = read_raw(*file, n_threads);
         if (!raw_before) return forward(raw_before);
         progress.update(3 * i + 1);
@@ -192,6 +194,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         if (auto s = take_memory(); !s) return forward(s);
         if (auto s = open_once(path, options, cold); !s) return forward(s);
         still_cached = std::max(still_cached, drop_all(*file));
+        if (auto s = take_memory(); !s) return forward(s);
         auto raw_after = read_raw(*file, n_threads);
         if (!raw_after) return forward(raw_after);
         raw_s.push_back(std::min(*raw_before, *raw_after));
@@ -202,6 +205,10 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         progress.update(3 * i + 3);
     }
     const double raw_gb_s = file_bytes / median(raw_s) / 1e9;
+    // Where layers are streamed, only the others are loaded.
+    const engine::ReadStats& reads = cold.last.reads;
+    const auto model_bytes =
+        static_cast<double>(reads.direct_bytes + reads.cached_bytes + cold.last.mapped_bytes);
     const double cold_gb_s = model_bytes / median(cold.load_s) / 1e9;
     const double warm_gb_s = model_bytes / median(warm.load_s) / 1e9;
     const engine::ReadStats& packed = warm.last.reads;
@@ -217,6 +224,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         Json out;
         out["model"] = model_info(*file).name;
         out["tensor_bytes"] = file->tensor_bytes();
+        out["loaded_bytes"] = static_cast<std::uint64_t>(model_bytes);
         out["raw_gb_s"] = raw_gb_s;
         out["cold"] = {{"seconds", median(cold.load_s)},
                        {"gb_s", cold_gb_s},
@@ -237,7 +245,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     }
     std::string text = fmt::format(
-        "{}, tensors {}; median of {}\n"
+        "{}, {} loaded; median of {}\n"
         "raw reads    {:.2f} GB/s (O_DIRECT, {} at a time)\n"
         "cold load    {:.2f} s, {:.2f} GB/s, {:.0f} % of raw, by {}; ready to compute after {:.2f} "
         "s\n"
@@ -254,7 +262,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
     if (cold.last.mapped_bytes > 0)
         text += fmt::format("mapped       {} are used as they lie in the file\n",
                             human_bytes(static_cast<double>(cold.last.mapped_bytes)));
-    text += fmt::format("peak memory  {} for weights and buffers, {:.3f} of the tensors\n",
+    text += fmt::format("peak memory  {} for weights and buffers, {:.3f} of what was loaded\n",
                         human_bytes(static_cast<double>(cold.last.peak_bytes)), peak);
     if (still_cached > 0.01)
         text += fmt::format(

@@ -11,7 +11,6 @@
 #include "base/byte_size.h"
 #include "cli/model_path.h"
 #include "cli/terminal.h"
-#include "cli/this_machine.h"
 #include "engine/suggested_sampling.h"
 
 namespace unicorn::cli {
@@ -248,15 +247,17 @@ Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags) {
     return {};
 }
 
+void set_load_way(engine::EngineOptions& options) {
+    if (const char* load = std::getenv("UNICORN_LOAD"); load != nullptr && *load != '\0')
+        options.load = load;
+}
+
 Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
                                                     const engine::EngineOptions& options) {
     auto model = resolve_model(path);
     if (!model) return forward(model);
     engine::EngineOptions chosen = options;
-    if (const char* load = std::getenv("UNICORN_LOAD"); load != nullptr && *load != '\0')
-        chosen.load = load;
-    // Where the machine cannot be looked at, the engine still knows how much memory there is.
-    if (auto machine = this_machine(*model)) chosen.machine = std::move(*machine);
+    set_load_way(chosen);
     const InterruptScope interrupt;
     return engine::Engine::open(*model, chosen, InterruptScope::requested);
 }

@@ -76,6 +76,9 @@ Result<std::vector<std::int64_t>> parse_list(std::string_view text, std::string_
 /// Errors: invalid_argument, when more than one of the given flags is set.
 Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags);
 
+/// $UNICORN_LOAD, where it is set: one way to read weights, whatever else would be chosen.
+void set_load_way(engine::EngineOptions& options);
+
 /// The model named or bundled, opened.
 Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
                                                     const engine::EngineOptions& options);

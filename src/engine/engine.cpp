@@ -12,6 +12,7 @@
 #include "engine/plan_model.h"
 #include "formats/tensor_sums.h"
 #include "kernels/kv_page.h"
+#include "machine/profile.h"
 #include "memory/host_allocator.h"
 #include "model/gemma3.h"
 
@@ -85,12 +86,14 @@ struct Engine::State {
 
 namespace {
 
-/// A machine of which only the memory that is available now is known.
-plan::HardwareProfile memory_now() {
+/// This machine; one of which only the memory is known where it cannot be looked at.
+plan::HardwareProfile this_machine(const std::string& model_path) {
+    if (auto machine = machine::look_at_this_machine(model_path))
+        return machine::to_profile(*machine);
     const std::size_t available = memory::available_memory_bytes();
-    plan::HardwareProfile machine = plan::cpu_only_profile(available, available);
-    machine.tiers.push_back({memory::Tier::disk, "", 0, 0, false});
-    return machine;
+    plan::HardwareProfile profile = plan::cpu_only_profile(available, available);
+    profile.tiers.push_back({memory::Tier::disk, "", 0, 0, false});
+    return profile;
 }
 
 /// What goes where, with `options` as in force. Errors: as Engine::open().
@@ -98,7 +101,9 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
                                const EngineOptions& options) {
     plan::ModelSpec model = describe_model(file, config);
     repack_for_cpu(model);
-    const plan::HardwareProfile machine = options.machine ? *options.machine : memory_now();
+    // Looked at now: the vocabulary and whatever else is in memory is not available any more.
+    const plan::HardwareProfile machine =
+        options.machine ? *options.machine : this_machine(file.path());
     plan::PlanOptions how;
     how.policy = options.policy;
     how.cpu_only = true;
@@ -106,9 +111,8 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
     how.read_ahead = options.read_ahead;
     how.max_pinned_layers = options.max_pinned_layers;
     how.memory_limit_bytes = options.memory_limit_bytes;
-    // The vocabulary and whatever else is in memory already count.
-    if (options.memory_limit_bytes > 0)
-        how.process_bytes = memory::resident_anonymous_bytes() + kSmallThings;
+    how.reserve_bytes = reserve_bytes(model.weight_bytes());
+    how.process_bytes = memory::resident_anonymous_bytes();
     auto plan = plan::make_plan(model, describe_workload(model, options, true), machine, how);
     if (!plan) return fail(plan.error().code, "{}: {}", file.path(), plan.error().message);
     if (!plan->fits) return fail(ErrorCode::out_of_memory, "{}: {}", file.path(), plan->verdict);

@@ -21,6 +21,7 @@ TEST(Detect, TheTargetMachine) {
     EXPECT_EQ(m.cpu.n_cores, 8u);
     EXPECT_EQ(m.cpu.n_logical, 16u);
     EXPECT_THAT(m.cpu.isa, Contains("avx512_vnni"));
+    EXPECT_THAT(m.cpu.isa, Contains("avx512vbmi"));
     EXPECT_EQ(m.cpu.quota, std::nullopt);
     EXPECT_EQ(m.memory.total_bytes, std::uint64_t{80140580} << 10);
     EXPECT_EQ(m.memory.usable_bytes(), std::uint64_t{76021760} << 10);

@@ -103,7 +103,8 @@ struct System {
 /// GB/s (1e9 bytes) of reading; nothing: not measured on this machine.
 struct Measured {
     std::optional<double> host_gb_s = {}, disk_gb_s = {};
-    std::string disk_device = {};  // what disk_gb_s was measured on
+    std::optional<double> vram_gb_s = {}, gtt_gb_s = {};  // by the primary GPU
+    std::string disk_device = {};                         // what disk_gb_s was measured on
 };
 
 struct Machine {

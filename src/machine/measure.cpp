@@ -36,7 +36,7 @@ constexpr std::size_t kBlock = std::size_t{1} << 20;
 constexpr std::size_t kSampleBytes = std::size_t{256} << 20;
 constexpr std::size_t kSmallestSample = std::size_t{32} << 20;
 constexpr std::size_t kMadeBytes = std::size_t{128} << 20;
-constexpr std::size_t kReaders = 8;
+constexpr std::size_t kReaders = 32;
 constexpr std::chrono::seconds kLongest{3};
 
 struct FreeBlock {
@@ -154,14 +154,17 @@ Result<double> measure_disk_gb_s(const std::string& path) {
     const std::size_t n_blocks = bytes / kBlock;
 
     std::atomic<std::size_t> next{0}, done{0};
-    std::atomic<int> failed{0};
+    std::atomic<int> failed{0};  // errno
     const auto start = Clock::now();
     {
         std::vector<std::jthread> readers;
         for (std::size_t i = 0; i < kReaders; ++i) {
             readers.emplace_back([&] {
                 const Block block = make_block();
-                if (block == nullptr) return;
+                if (block == nullptr) {
+                    failed = ENOMEM;
+                    return;
+                }
                 for (std::size_t at; (at = next.fetch_add(1)) < n_blocks;) {
                     if (Clock::now() - start > kLongest) return;
                     const ssize_t n =
@@ -191,25 +194,20 @@ std::string cache_key(const Machine& machine) {
     return key;
 }
 
-std::string cache_folder() {
-    // A relative path is to be ignored, says the XDG base directory specification.
-    if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
-        return std::string(cache) + "/unicorn";
-    if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
-        return std::string(home) + "/.cache/unicorn";
-    return {};
-}
-
 std::optional<Measured> load_measured(const std::string& folder, const Machine& machine) {
     if (folder.empty()) return {};
     const nlohmann::json json = read_cache(folder, machine);
     Measured measured;
-    measured.host_gb_s = rate(json.value("host_gb_s", nlohmann::json()));
+    const auto kept = [&](const char* key) { return rate(json.value(key, nlohmann::json())); };
+    measured.host_gb_s = kept("host_gb_s");
+    measured.vram_gb_s = kept("vram_gb_s");
+    measured.gtt_gb_s = kept("gtt_gb_s");
     if (json.contains("disks") && !machine.disk.device.empty()) {
         measured.disk_device = machine.disk.device;
         measured.disk_gb_s = rate(json["disks"].value(machine.disk.device, nlohmann::json()));
     }
-    if (!measured.host_gb_s && !measured.disk_gb_s) return {};
+    const Measured& m = measured;
+    if (!m.host_gb_s && !m.vram_gb_s && !m.gtt_gb_s && !m.disk_gb_s) return {};
     return measured;
 }
 
@@ -219,7 +217,10 @@ Status store_measured(const std::string& folder, const Machine& machine) {
     if (error) return fail(ErrorCode::io, "{}: cannot create: {}", folder, error.message());
     nlohmann::json json = read_cache(folder, machine);  // other disks' numbers stay
     json["key"] = cache_key(machine);
-    if (machine.measured.host_gb_s) json["host_gb_s"] = *machine.measured.host_gb_s;
+    const Measured& m = machine.measured;
+    if (m.host_gb_s) json["host_gb_s"] = *m.host_gb_s;
+    if (m.vram_gb_s) json["vram_gb_s"] = *m.vram_gb_s;
+    if (m.gtt_gb_s) json["gtt_gb_s"] = *m.gtt_gb_s;
     if (!json.contains("disks")) json["disks"] = nlohmann::json::object();
     if (machine.measured.disk_gb_s && !machine.measured.disk_device.empty())
         json["disks"][machine.measured.disk_device] = *machine.measured.disk_gb_s;
