@@ -119,7 +119,7 @@ private:
             fill(machine.measured.disk_gb_s, machine::measure_disk_gb_s(machine.disk.path));
         }
         const machine::Gpu* const gpu = machine.primary_gpu();
-        if (gpu != nullptr && gpu->node_accessible && !machine.measured.vram_gb_s) {
+        if (gpu != nullptr && gpu->accessible && !machine.measured.vram_gb_s) {
             note("measuring how fast {} reads its memory", gpu->name);
             if (auto status = measure_gpu(machine))
                 news = true;

@@ -311,7 +311,7 @@ private:
     void groups() {
         std::vector<std::string> closed;
         for (const Gpu& gpu : m_.gpus)
-            if (!gpu.render_node.empty() && !gpu.node_accessible) closed.push_back(gpu.render_node);
+            if (!gpu.render_node.empty() && !gpu.accessible) closed.push_back(gpu.render_node);
         for (const Npu& npu : m_.npus)
             if (!npu.node.empty() && !npu.node_accessible) closed.push_back(npu.node);
         if (closed.empty()) {

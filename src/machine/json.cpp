@@ -84,7 +84,7 @@ Json to_json(const Gpu& gpu) {
             {"driver", gpu.driver},
             {"integrated", gpu.integrated},
             {"render_node", gpu.render_node},
-            {"accessible", gpu.node_accessible},
+            {"accessible", gpu.accessible},
             {"vram_total_bytes", or_null(gpu.vram_total_bytes)},
             {"vram_used_bytes", or_null(gpu.vram_used_bytes)},
             {"gtt_total_bytes", or_null(gpu.gtt_total_bytes)},

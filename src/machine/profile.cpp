@@ -106,7 +106,7 @@ private:
 
     void add_gpu() {
         const Gpu* gpu = machine_.primary_gpu();
-        if (gpu == nullptr || !gpu->node_accessible) {
+        if (gpu == nullptr || !gpu->accessible) {
             add_software_gpu();
             return;
         }
@@ -177,6 +177,11 @@ plan::HardwareProfile to_profile(const Machine& machine) { return Builder(machin
 Result<Machine> look_at_this_machine(const std::string& path) {
     auto machine = detect({.path = path, .vulkan = false});
     if (!machine) return machine;
+    // NVIDIA's driver tells sysfs nothing of its memory.
+    if (const Gpu* gpu = machine->primary_gpu(); gpu != nullptr && gpu->driver == "nvidia") {
+        machine = detect({.path = path, .vulkan = true});
+        if (!machine) return machine;
+    }
     if (auto known = load_measured(cache_folder(), *machine)) machine->measured = std::move(*known);
     machine->measured.disk_device = machine->disk.device;
     return machine;

@@ -15,8 +15,8 @@ namespace unicorn::machine {
 plan::HardwareProfile to_profile(const Machine& machine);
 
 /// This machine as it is now, with the disk of the file or folder `path`, and with the speeds that
-/// were measured here before. Takes milliseconds: nothing is measured, and the Vulkan loader is not
-/// loaded. Errors: those of detect().
+/// were measured here before. Takes milliseconds: nothing is measured, and Vulkan is asked
+/// only about a GPU of which nothing else tells. Errors: those of detect().
 Result<Machine> look_at_this_machine(const std::string& path);
 
 }  // namespace unicorn::machine
