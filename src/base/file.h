@@ -68,6 +68,8 @@ public:
     FileWriter& operator=(FileWriter&& other) noexcept;
     ~FileWriter();
 
+    /// Whether there is room for `bytes` now, before any is written. Errors: io, with the numbers.
+    Status reserve(std::uint64_t bytes);
     /// Appends. Errors: io, with the path and errno's text (a full disk, for one).
     Status write(std::span<const std::byte> bytes);
     Status write(std::string_view text);

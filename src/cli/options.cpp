@@ -75,20 +75,19 @@ CLI::Option* add_byte_size(CLI::App& app, const std::string& name,
         ->check([](const std::string& size) -> std::string {
             const auto bytes = parse_byte_size(size);
             if (!bytes) return bytes.error().message;
-            return *bytes == 0 ? "'0' bytes leave nothing" : "";
+            if (*bytes >= 1'000'000) return "";
+            return fmt::format("'{}' is less than a megabyte; a size has a unit, as in 2GiB", size);
         });
 }
 
-void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
+void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool opens_model) {
     add_count(app, "-t,--threads", options.threads, 0, kMaxThreads,
               "CPU threads; default or 0: one for each CPU allowed")
         ->group(kEngineGroup);
-    if (with_context) {
-        add_count(app, "-c,--ctx", options.context, 1, kMaxTokens,
-                  "Tokens that prompt and answer may take together;\ndefault: what the model "
-                  "allows, at most 4096")
-            ->group(kEngineGroup);
-    }
+    add_count(app, "-c,--ctx", options.context, 1, kMaxTokens,
+              "Tokens that prompt and answer may take together;\ndefault: what the model "
+              "allows, at most 4096")
+        ->group(kEngineGroup);
     const char* const kv_types = "f16|q8_0|f32";
     app.add_option_function<std::string>(
            "--kv-type",
@@ -126,10 +125,12 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
         ->type_name(streams)
         ->check(choice_check(streams))
         ->group(kEngineGroup);
-    app.add_flag("--verify", options.verify,
-                 "First compare the model's tensors with the sums that\nunicorn convert and synth "
-                 "store in the file")
-        ->group(kEngineGroup);
+    if (opens_model) {
+        app.add_flag("--verify", options.verify,
+                     "First compare the model's tensors with the sums that\nunicorn convert and "
+                     "synth store in the file")
+            ->group(kEngineGroup);
+    }
     add_choice(app, "--device", options.device, "auto|cpu", "What runs the model (default auto)")
         ->group(kEngineGroup);
 }

@@ -20,7 +20,7 @@ namespace unicorn::cli {
 void add_model_option(CLI::App& app, std::string& path);
 
 /// -t/--threads, --ctx, --kv-type, --policy, --memory-limit, --device.
-void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context = true);
+void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool opens_model = true);
 
 /// --temp, --top-k, ..., --seed; the text forms are what finish() turns into values.
 struct SamplingOptions {

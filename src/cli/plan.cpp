@@ -65,7 +65,7 @@ public:
         app->add_flag("--strict", options_.strict,
                       "Nothing may overflow to memory that only the CPU reads, or be streamed");
         app->add_flag("--json", json_, "Print one JSON object");
-        add_engine_options(*app, engine_);
+        add_engine_options(*app, engine_, false);
         app->footer(
             "Examples:\n"
             "  unicorn plan gemma-3-4b-it-q4_0.gguf\n"

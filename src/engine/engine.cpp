@@ -112,7 +112,9 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
     how.max_pinned_layers = options.max_pinned_layers;
     how.memory_limit_bytes = options.memory_limit_bytes;
     how.reserve_bytes = reserve_bytes(model.weight_bytes());
-    how.process_bytes = memory::resident_anonymous_bytes();
+    // What `unicorn plan` counts, so that both say the same, and the same every time.
+    how.process_bytes = std::max<std::uint64_t>(estimated_process_bytes(config.n_vocab),
+                                                memory::resident_anonymous_bytes());
     auto plan = plan::make_plan(model, describe_workload(model, options, true), machine, how);
     if (!plan) return fail(plan.error().code, "{}: {}", file.path(), plan.error().message);
     if (!plan->fits) return fail(ErrorCode::out_of_memory, "{}: {}", file.path(), plan->verdict);

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "base/progress.h"
+#include "machine/tune.h"
 
 namespace unicorn::machine {
 namespace {
@@ -21,7 +22,6 @@ const Version kTtmKernel{.major = 6, .minor = 5};
 constexpr std::uint64_t kNpuHeap = 64 * kMiB;
 /// What the system keeps of its memory, whatever the GPU may map.
 constexpr std::uint64_t kSystemShare = 4 * kGiB;
-constexpr const char* kTune = "sudo \"$(command -v unicorn)\" tune --apply";
 
 std::string gib(std::uint64_t bytes) {
     return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(kGiB));
@@ -398,7 +398,7 @@ private:
             return warn("power", fmt::format("power profile {}", system.power_profile),
                         "powerprofilesctl set performance");
         if (cpu.energy_preference == "power")
-            return warn("power", "the CPU is set to save energy", kTune);
+            return warn("power", "the CPU is set to save energy", tune_command("--apply"));
         const bool own_governor =
             cpu.scaling_driver == "amd-pstate-epp" || cpu.scaling_driver == "intel_pstate";
         if (cpu.governor == "powersave" && !own_governor)
@@ -406,7 +406,7 @@ private:
                         fmt::format("governor powersave ({}): the CPU stays at its lowest "
                                     "clock",
                                     cpu.scaling_driver),
-                        kTune);
+                        tune_command("--apply"));
         std::vector<std::string> parts;
         if (!system.power_profile.empty()) parts.push_back("profile " + system.power_profile);
         if (!cpu.governor.empty()) parts.push_back("governor " + cpu.governor);
@@ -437,7 +437,7 @@ private:
         const Memory& memory = m_.memory;
         if (memory.transparent_huge_pages == "never")
             return warn("paging", "transparent huge pages are off: memory is read more slowly",
-                        kTune);
+                        tune_command("--apply"));
         std::vector<std::string> parts;
         if (!memory.transparent_huge_pages.empty())
             parts.push_back("huge pages " + memory.transparent_huge_pages);

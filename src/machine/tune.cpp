@@ -241,6 +241,13 @@ Status store(const std::string& path, const Record& record) {
 
 }  // namespace
 
+std::string tune_command(const std::string& options) {
+    // Root may have another PATH, and a build folder is on nobody's.
+    std::error_code error;
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+    return fmt::format("sudo '{}' tune {}", error ? "unicorn" : self.string(), options);
+}
+
 std::string tune_state_path(const TuneOptions& options) {
     return options.sysfs_root + "/var/lib/unicorn/tune.json";
 }

@@ -55,6 +55,9 @@ Result<std::vector<Change>> apply_settings(const TuneOptions& options);
 /// record), io.
 Result<std::vector<Change>> restore_settings(const TuneOptions& options);
 
+/// The command by which root runs this program's tune with `options`, to be copied.
+std::string tune_command(const std::string& options);
+
 /// Where the old values are kept: "<root>/var/lib/unicorn/tune.json".
 std::string tune_state_path(const TuneOptions& options);
 
