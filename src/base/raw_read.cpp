@@ -48,8 +48,8 @@ Result<double> raw_read_gb_s(std::span<const MappedFile> files, std::size_t n_th
     auto direct = DirectFiles::open(files);
     if (!direct) return forward(direct);
     if (!direct->all_direct())
-        return fail(ErrorCode::unsupported,
-                    "{}: its file system cannot read past the page cache", files[0].path());
+        return fail(ErrorCode::unsupported, "{}: its file system cannot read past the page cache",
+                    files[0].path());
     std::vector<ReadRequest> reads;
     std::size_t left = most_bytes;
     for (std::size_t f = 0; f < files.size(); ++f) {
