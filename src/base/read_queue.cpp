@@ -230,7 +230,7 @@ public:
             whose->done = *done;
             whose->read = true;
         }
-        disk_.clock().sleep_until_s(first->arrival_s);
+        disk_.clock().wait_until_s(first->arrival_s);
         const ReadDone done = first->done;
         pending_.erase(first);
         return done;

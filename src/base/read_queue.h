@@ -98,16 +98,16 @@ double drop_from_page_cache(const MappedFile& file);
 class SlowDisk {
 public:
     /// `clock` must outlive this.
-    SlowDisk(double bytes_per_s, double latency_s, Clock& clock)
+    SlowDisk(double bytes_per_s, double latency_s, WaitableClock& clock)
         : bytes_per_s_(bytes_per_s), latency_s_(latency_s), clock_(clock) {}
 
     /// Takes a read of `bytes` in and says when it is done.
     double arrival_s(std::size_t bytes);
-    Clock& clock() { return clock_; }
+    WaitableClock& clock() { return clock_; }
 
 private:
     double bytes_per_s_, latency_s_;
-    Clock& clock_;
+    WaitableClock& clock_;
     std::mutex mutex_;
     double free_at_s_ = 0;
 };

@@ -20,7 +20,7 @@ inline std::string fixture(const std::string& name) {
 /// The facts of a machine of tests/machines.
 inline Machine fixture_machine(const std::string& name, NpuDriver* npu = nullptr) {
     auto machine =
-        detect({.sysfs_root = fixture(name), .path = "/home/user/model.gguf", .npu_driver = npu});
+        detect({.sysfs_root = fixture(name), .path = "/models/model.gguf", .npu_driver = npu});
     EXPECT_TRUE(machine.has_value()) << (machine ? "" : machine.error().message);
     return machine ? std::move(*machine) : Machine();
 }
