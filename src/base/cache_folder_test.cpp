@@ -8,13 +8,13 @@ namespace unicorn {
 namespace {
 
 TEST(CacheFolder, FollowsTheXdgSpecification) {
-    ::setenv("HOME", "/home/me", 1);
+    ::setenv("HOME", "/elsewhere", 1);
     ::setenv("XDG_CACHE_HOME", "/cache", 1);
     EXPECT_EQ(cache_folder(), "/cache/unicorn");
     ::setenv("XDG_CACHE_HOME", "relative", 1);
-    EXPECT_EQ(cache_folder(), "/home/me/.cache/unicorn");
+    EXPECT_EQ(cache_folder(), "/elsewhere/.cache/unicorn");
     ::unsetenv("XDG_CACHE_HOME");
-    EXPECT_EQ(cache_folder(), "/home/me/.cache/unicorn");
+    EXPECT_EQ(cache_folder(), "/elsewhere/.cache/unicorn");
     ::unsetenv("HOME");
     EXPECT_EQ(cache_folder(), "");
 }

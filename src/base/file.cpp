@@ -1,8 +1,10 @@
 #include "base/file.h"
+#include "base/progress.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -123,11 +125,14 @@ Result<FileWriter> FileWriter::create(const std::string& path) {
     FileWriter writer;
     writer.path_ = path;
     struct stat info {};
-    if (path.empty() || path.back() == '/' ||
-        (stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))) {
+    const bool exists = !path.empty() && stat(path.c_str(), &info) == 0;
+    if (path.empty() || path.back() == '/' || (exists && S_ISDIR(info.st_mode))) {
         return fail(ErrorCode::io, "{}: cannot create: a folder",
                     path.empty() ? "(no name)" : path);
     }
+    // Renaming over a device, a pipe or a socket would end it for everyone.
+    if (exists && !S_ISREG(info.st_mode))
+        return fail(ErrorCode::io, "{}: cannot create: what is there is not a file", path);
     const std::string part = path + ".part";
     writer.fd_ = ::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (writer.fd_ < 0) {
@@ -155,6 +160,15 @@ void FileWriter::abandon() noexcept {
     if (fd_ < 0) return;
     close(std::exchange(fd_, -1));
     unlink((path_ + ".part").c_str());
+}
+
+Status FileWriter::reserve(std::uint64_t bytes) {
+    struct statvfs space {};
+    if (bytes == 0 || fstatvfs(fd_, &space) != 0) return {};
+    const std::uint64_t free = std::uint64_t{space.f_bavail} * space.f_frsize;
+    if (free >= bytes) return {};
+    return fail(ErrorCode::io, "{}: no room: {} are needed, {} are free", path_,
+                human_bytes(static_cast<double>(bytes)), human_bytes(static_cast<double>(free)));
 }
 
 Status FileWriter::write(std::span<const std::byte> bytes) {
@@ -188,6 +202,12 @@ Status FileWriter::overwrite(std::uint64_t offset, std::span<const std::byte> by
 }
 
 Status FileWriter::commit() {
+    if (fdatasync(fd_) != 0) {
+        auto error = errno_error(path_, "flush");
+        close(std::exchange(fd_, -1));
+        unlink((path_ + ".part").c_str());
+        return error;
+    }
     if (close(std::exchange(fd_, -1)) != 0) {
         auto error = errno_error(path_, "close");
         unlink((path_ + ".part").c_str());

@@ -57,8 +57,8 @@ private:
 Result<std::string> read_file(const std::string& path, std::size_t max_bytes);
 
 /// Writes a file so that it appears complete or not at all: bytes go to "<path>.part", and
-/// commit() flushes them and renames. Destroyed without commit(), it removes the part file, so a
-/// failed or cancelled job leaves what was there before.
+/// commit() flushes them to the disk and renames. Destroyed without commit(), it removes the part
+/// file, so a failed or cancelled job leaves what was there before.
 class FileWriter {
 public:
     /// Errors: io; the message names the path.
@@ -68,6 +68,8 @@ public:
     FileWriter& operator=(FileWriter&& other) noexcept;
     ~FileWriter();
 
+    /// Whether there is room for `bytes` now, before any is written. Errors: io, with the numbers.
+    Status reserve(std::uint64_t bytes);
     /// Appends. Errors: io, with the path and errno's text (a full disk, for one).
     Status write(std::span<const std::byte> bytes);
     Status write(std::string_view text);

@@ -146,6 +146,29 @@ TEST_F(FileTest, FileWrittenToWhileMappedIsAnError) {
 }
 
 // The guard must leave faults that are none of its own to whoever else wants them.
+// Bug: root's `synth /dev/full` replaced the device by a file.
+TEST(FileWriterTargets, WhatIsNoFileIsLeftAlone) {
+    const std::string path =
+        testing::TempDir() + "unicorn_file_writer_fifo_" + std::to_string(::getpid());
+    ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+    const auto writer = FileWriter::create(path);
+    ASSERT_FALSE(writer);
+    EXPECT_EQ(writer.error().code, ErrorCode::io);
+    EXPECT_NE(writer.error().message.find("what is there is not a file"), std::string::npos);
+    ::unlink(path.c_str());
+}
+
+TEST(FileWriterTargets, RoomIsAskedForBeforeAnythingIsWritten) {
+    const std::string path =
+        testing::TempDir() + "unicorn_file_writer_room_" + std::to_string(::getpid());
+    auto writer = FileWriter::create(path);
+    ASSERT_TRUE(writer);
+    EXPECT_TRUE(writer->reserve(4096));
+    const auto status = writer->reserve(std::uint64_t{1} << 60);
+    ASSERT_FALSE(status);
+    EXPECT_NE(status.error().message.find("no room"), std::string::npos);
+}
+
 TEST_F(FileTest, OtherBusErrorsStillEndTheProcess) {
     auto writer = FileWriter::create(path("other"));
     ASSERT_TRUE(writer && writer->write(std::string(8192, 'x')) && writer->commit());

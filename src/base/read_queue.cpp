@@ -88,7 +88,10 @@ Result<ReadDone> complete_read(const DirectFiles& files, const ReadRequest& requ
             return forward(status);
         }
     }
-    return ReadDone{request.id, {wanted, request.bytes}};
+    const bool direct = files.direct_fd(request.file) >= 0;
+    return ReadDone{request.id,
+                    {wanted, request.bytes},
+                    direct ? request.bytes - std::min(there, request.bytes) : request.bytes};
 }
 
 bool in_page_cache(const MappedFile& file, std::span<const std::byte> range) {
@@ -227,7 +230,7 @@ public:
             whose->done = *done;
             whose->read = true;
         }
-        disk_.clock().sleep_until_s(first->arrival_s);
+        disk_.clock().wait_until_s(first->arrival_s);
         const ReadDone done = first->done;
         pending_.erase(first);
         return done;

@@ -58,6 +58,7 @@ struct ReadRequest {
 struct ReadDone {
     std::size_t id = 0;
     std::span<const std::byte> bytes;  // what was asked for, inside the buffer
+    std::size_t cached_bytes = 0;      // of these, read through the page cache after all
 };
 
 /// Reads on their way to memory. Used by one thread. Buffers belong to the queue until their read
@@ -97,16 +98,16 @@ double drop_from_page_cache(const MappedFile& file);
 class SlowDisk {
 public:
     /// `clock` must outlive this.
-    SlowDisk(double bytes_per_s, double latency_s, Clock& clock)
+    SlowDisk(double bytes_per_s, double latency_s, WaitableClock& clock)
         : bytes_per_s_(bytes_per_s), latency_s_(latency_s), clock_(clock) {}
 
     /// Takes a read of `bytes` in and says when it is done.
     double arrival_s(std::size_t bytes);
-    Clock& clock() { return clock_; }
+    WaitableClock& clock() { return clock_; }
 
 private:
     double bytes_per_s_, latency_s_;
-    Clock& clock_;
+    WaitableClock& clock_;
     std::mutex mutex_;
     double free_at_s_ = 0;
 };

@@ -13,10 +13,10 @@ namespace unicorn {
 namespace {
 
 /// A clock that only moves when it is told to, or when someone sleeps.
-class ManualClock final : public Clock {
+class ManualClock final : public WaitableClock {
 public:
     double now_s() const override { return now_; }
-    void sleep_until_s(double time_s) override { now_ = std::max(now_, time_s); }
+    void wait_until_s(double time_s) override { now_ = std::max(now_, time_s); }
 
 private:
     double now_ = 0;

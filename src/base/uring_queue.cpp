@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "base/check.h"
@@ -36,10 +37,13 @@ public:
         io_uring_prep_read(sqe, fd >= 0 ? fd : files_.file(request.file).fd(), request.buffer,
                            static_cast<unsigned>(range.bytes), range.offset);
         io_uring_sqe_set_data64(sqe, request.id);
+        // EAGAIN: the kernel is short of memory for requests right now.
         int submitted = 0;
-        do {
+        for (int attempts = 0; attempts < 1000; ++attempts) {
             submitted = io_uring_submit(&ring_);
-        } while (submitted == -EINTR || submitted == -EAGAIN);
+            if (submitted != -EINTR && submitted != -EAGAIN) break;
+            std::this_thread::yield();
+        }
         if (submitted < 0) {
             return fail(ErrorCode::io, "{}: io_uring cannot start a read: {}",
                         files_.file(request.file).path(), std::strerror(-submitted));
@@ -55,7 +59,10 @@ public:
         do {
             status = io_uring_wait_cqe(&ring_, &cqe);
         } while (status == -EINTR);
-        if (status < 0) return fail(ErrorCode::io, "io_uring: {}", std::strerror(-status));
+        if (status < 0) {
+            --in_flight_;
+            return fail(ErrorCode::io, "io_uring: {}", std::strerror(-status));
+        }
         const ReadRequest& request = requests_[io_uring_cqe_get_data64(cqe)];
         const int got = cqe->res;
         io_uring_cqe_seen(&ring_, cqe);

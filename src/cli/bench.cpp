@@ -74,7 +74,7 @@ public:
                       "Measure loading instead: cold, warm, against raw reads of\nthe same file; "
                       "repacking; peak memory");
         app->add_flag("--breakdown", breakdown_, "Also show where the time went, by kind of step");
-        add_engine_options(*app, engine_, false);
+        add_engine_options(*app, engine_);
         app->footer(
             "Examples:\n"
             "  unicorn bench\n"
@@ -101,6 +101,9 @@ public:
         auto tests = plan();
         if (!tests) return forward(tests);
         for (const Test& test : *tests) {
+            if (app->count("--ctx") > 0 && test.depth + test.tokens > engine_.context)
+                return fail(ErrorCode::invalid_argument, "--ctx {}: a test takes {} tokens",
+                            engine_.context, test.depth + test.tokens);
             engine_.context = std::max(engine_.context, test.depth + test.tokens);
             engine_.max_sequences = std::max(engine_.max_sequences, test.sequences);
         }

@@ -11,10 +11,12 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "base/raw_read.h"
 #include "base/read_queue.h"
 #include "base/thread_pool.h"
 #include "cli/bench_report.h"
 #include "cli/machine.h"
+#include "cli/options.h"
 #include "cli/terminal.h"
 #include "memory/host_allocator.h"
 
@@ -23,71 +25,10 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kRawDepth = 32;
 constexpr std::size_t kRawBytes = std::size_t{1} << 20;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Seconds to read all files with O_DIRECT, kRawDepth reads of 1 MiB at a time: by as many threads,
-/// and into pages as large, as loading has, so that only the disk is compared.
-Result<double> read_raw(const formats::Gguf& file, std::size_t n_threads) {
-    auto direct = DirectFiles::open(file.files());
-    if (!direct) return forward(direct);
-    const std::size_t depth = std::max<std::size_t>(1, kRawDepth / n_threads);
-    memory::HostAllocator allocator(memory::available_memory_bytes());
-    auto buffers = allocator.allocate(n_threads * depth * read_room(kRawBytes), kReadAlignment);
-    if (!buffers) return forward(buffers);
-    std::vector<ReadRequest> reads;
-    for (std::size_t f = 0; f < file.files().size(); ++f) {
-        const std::size_t size = file.files()[f].bytes().size();
-        for (std::size_t at = 0; at < size; at += kRawBytes)
-            reads.push_back({f, at, std::min(kRawBytes, size - at), nullptr, 0});
-    }
-    std::vector<std::unique_ptr<ReadQueue>> queues;
-    for (std::size_t t = 0; t < n_threads; ++t) {
-        auto queue = open_uring_queue(*direct, depth);
-        if (!queue) queue = open_thread_queue(*direct, depth);
-        if (!queue) return forward(queue);
-        queues.push_back(std::move(*queue));
-    }
-    std::atomic<std::size_t> next{0};
-    std::vector<Status> status(n_threads);
-    const auto start = std::chrono::steady_clock::now();
-    ThreadPool pool(n_threads);
-    pool.run([&](Team& team) {
-        ReadQueue& queue = *queues[team.index()];
-        std::byte* const mine = buffers->host() + team.index() * depth * read_room(kRawBytes);
-        std::vector<std::size_t> free;
-        for (std::size_t id = 0; id < depth; ++id) free.push_back(id);
-        for (;;) {
-            while (!free.empty() && !InterruptScope::requested()) {
-                const std::size_t index = next.fetch_add(1, std::memory_order_relaxed);
-                if (index >= reads.size()) break;
-                ReadRequest read = reads[index];
-                read.id = free.back();
-                read.buffer = mine + read.id * read_room(kRawBytes);
-                free.pop_back();
-                if (auto s = queue.start(read); !s) {
-                    status[team.index()] = s;
-                    return;
-                }
-            }
-            if (queue.in_flight() == 0) return;
-            auto done = queue.finish();
-            if (!done) {
-                status[team.index()] = forward(done);
-                return;
-            }
-            free.push_back(done->id);
-        }
-    });
-    const double seconds = seconds_since(start);
-    for (Status& s : status)
-        if (!s) return forward(s);
-    if (InterruptScope::requested()) return fail(ErrorCode::cancelled, "cancelled");
-    return seconds;
 }
 
 /// The most of the files' bytes that stayed in the page cache when they were dropped.
@@ -150,25 +91,22 @@ Status open_once(const std::string& path, const engine::EngineOptions& options, 
 
 }  // namespace
 
-Result<std::string> bench_load(const std::string& path, const engine::EngineOptions& options,
+Result<std::string> bench_load(const std::string& path, const engine::EngineOptions& wanted,
                                std::size_t repetitions, bool json) {
     const InterruptScope interrupt;
     auto file = formats::Gguf::open(path);
     if (!file) return forward(file);
-    const auto model_bytes = static_cast<double>(file->tensor_bytes());
-    double file_bytes = 0;
-    for (const MappedFile& part : file->files())
-        file_bytes += static_cast<double>(part.bytes().size());
+    engine::EngineOptions options = wanted;
+    set_load_way(options);
     const std::size_t n_threads = options.threads == 0 ? available_cpus() : options.threads;
     Opening cold, warm;
-    std::vector<double> raw_s, fresh_s;
+    std::vector<double> raw, fresh_s;
     std::size_t fresh_bytes = 0;
-    // Before each load, and timed apart: a virtual machine that gave its free memory back to its
-    // host waits for that, however a model is loaded.
+    // Before each measurement, and timed apart: a virtual machine that gave its free memory back to
+    // its host waits for that, however a model is loaded.
     const auto take_memory = [&]() -> Status {
         if (fresh_bytes == 0) return {};
-        const std::size_t threads = options.threads == 0 ? available_cpus() : options.threads;
-        auto fresh = take_fresh_memory(fresh_bytes, threads);
+        auto fresh = take_fresh_memory(fresh_bytes, n_threads);
         if (!fresh) return forward(fresh);
         fresh_s.push_back(*fresh);
         return {};
@@ -185,23 +123,29 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         // Raw reads on both sides of the cold load, and the faster of the two counts: the disk of a
         // virtual machine is cached by its host, so what is read first would lose.
         still_cached = std::max(still_cached, drop_all(*file));
-        auto raw_before = read_raw(*file, n_threads);
+        if (auto s = take_memory(); !s) return forward(s);  // the same pause as before a load
+        auto raw_before = raw_read_gb_s(file->files(), n_threads, InterruptScope::requested);
         if (!raw_before) return forward(raw_before);
         progress.update(3 * i + 1);
         still_cached = std::max(still_cached, drop_all(*file));
         if (auto s = take_memory(); !s) return forward(s);
         if (auto s = open_once(path, options, cold); !s) return forward(s);
         still_cached = std::max(still_cached, drop_all(*file));
-        auto raw_after = read_raw(*file, n_threads);
+        if (auto s = take_memory(); !s) return forward(s);
+        auto raw_after = raw_read_gb_s(file->files(), n_threads, InterruptScope::requested);
         if (!raw_after) return forward(raw_after);
-        raw_s.push_back(std::min(*raw_before, *raw_after));
+        raw.push_back(std::max(*raw_before, *raw_after));
         progress.update(3 * i + 2);
         if (auto s = read_into_cache(*file); !s) return forward(s);
         if (auto s = take_memory(); !s) return forward(s);
         if (auto s = open_once(path, options, warm); !s) return forward(s);
         progress.update(3 * i + 3);
     }
-    const double raw_gb_s = file_bytes / median(raw_s) / 1e9;
+    const double raw_gb_s = median(raw);
+    // Where layers are streamed, only the others are loaded.
+    const engine::ReadStats& reads = cold.last.reads;
+    const auto model_bytes =
+        static_cast<double>(reads.direct_bytes + reads.cached_bytes + cold.last.mapped_bytes);
     const double cold_gb_s = model_bytes / median(cold.load_s) / 1e9;
     const double warm_gb_s = model_bytes / median(warm.load_s) / 1e9;
     const engine::ReadStats& packed = warm.last.reads;
@@ -217,6 +161,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         Json out;
         out["model"] = model_info(*file).name;
         out["tensor_bytes"] = file->tensor_bytes();
+        out["loaded_bytes"] = static_cast<std::uint64_t>(model_bytes);
         out["raw_gb_s"] = raw_gb_s;
         out["cold"] = {{"seconds", median(cold.load_s)},
                        {"gb_s", cold_gb_s},
@@ -237,12 +182,12 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
         return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
     }
     std::string text = fmt::format(
-        "{}, tensors {}; median of {}\n"
+        "{}, {} loaded; median of {}\n"
         "raw reads    {:.2f} GB/s (O_DIRECT, {} at a time)\n"
         "cold load    {:.2f} s, {:.2f} GB/s, {:.0f} % of raw, by {}; ready to compute after {:.2f} "
         "s\n"
         "warm load    {:.3f} s, {:.2f} GB/s; ready to compute after {:.3f} s\n",
-        model_info(*file).name, human_bytes(model_bytes), repetitions, raw_gb_s, kRawDepth,
+        model_info(*file).name, human_bytes(model_bytes), repetitions, raw_gb_s, kRawReads,
         median(cold.load_s), cold_gb_s, 100 * cold_gb_s / raw_gb_s, way, median(cold.ready_s),
         median(warm.load_s), warm_gb_s, median(warm.ready_s));
     if (!fresh_s.empty()) {
@@ -254,7 +199,7 @@ Result<std::string> bench_load(const std::string& path, const engine::EngineOpti
     if (cold.last.mapped_bytes > 0)
         text += fmt::format("mapped       {} are used as they lie in the file\n",
                             human_bytes(static_cast<double>(cold.last.mapped_bytes)));
-    text += fmt::format("peak memory  {} for weights and buffers, {:.3f} of the tensors\n",
+    text += fmt::format("peak memory  {} for weights and buffers, {:.3f} of what was loaded\n",
                         human_bytes(static_cast<double>(cold.last.peak_bytes)), peak);
     if (still_cached > 0.01)
         text += fmt::format(

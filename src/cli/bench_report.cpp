@@ -127,7 +127,7 @@ std::vector<std::vector<std::string>> cells(const BenchReport& report) {
 }
 
 std::string stream_line(const BenchReport& report) {
-    return report.stream ? "\n" + describe_stream(*report.stream) : "";
+    return report.stream ? fmt::format("\n{}", describe_stream(*report.stream)) : "";
 }
 
 std::string heading(const BenchReport& report) {

@@ -138,7 +138,7 @@ private:
     static void say(std::string_view text) { fmt::print(stderr, "{}\n", text); }
 
     // Mistakes are reported and the conversation goes on. Errors: only when the answer cannot be
-    // written any more.
+    // written, or nothing can be computed any more.
     Status answer(const std::string& text) {
         conversation_.turns.push_back({"user", text});
         auto ids = chat_prompt(*engine_, conversation_.messages());
@@ -175,12 +175,14 @@ private:
     Status give_up_turn(const Error& error) {
         InterruptScope::reset();
         conversation_.turns.pop_back();
+        // After these no answer can come any more: the device is gone, or the model's file.
+        if (error.code == ErrorCode::device_lost || error.code == ErrorCode::io)
+            return tl::unexpected(error);
         if (error.code == ErrorCode::out_of_memory) {
             say(context_full());
         } else {
             print_error(error.message);
         }
-        if (error.code == ErrorCode::device_lost) return tl::unexpected(error);
         return {};
     }
 

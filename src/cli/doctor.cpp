@@ -6,7 +6,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/cache_folder.h"
 #include "cli/command.h"
+#include "cli/measure_gpu.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
 #include "formats/gguf.h"
@@ -94,7 +96,7 @@ private:
     /// What is known of this machine's speed, and what is not yet, measured. What cannot be
     /// measured or kept is a remark, never an error.
     void take_measurements(machine::Machine& machine) const {
-        const std::string folder = machine::cache_folder();
+        const std::string folder = cache_folder();
         if (auto known = machine::load_measured(folder, machine); known && !measure_)
             machine.measured = *known;
         machine.measured.disk_device = machine.disk.device;
@@ -115,6 +117,14 @@ private:
         if (!machine.measured.disk_gb_s) {
             note("measuring how fast {} is read", machine.disk.path);
             fill(machine.measured.disk_gb_s, machine::measure_disk_gb_s(machine.disk.path));
+        }
+        const machine::Gpu* const gpu = machine.primary_gpu();
+        if (gpu != nullptr && gpu->accessible && !machine.measured.vram_gb_s) {
+            note("measuring how fast {} reads its memory", gpu->name);
+            if (auto status = measure_gpu(machine))
+                news = true;
+            else
+                note("not measured: {}", status.error().message);
         }
         if (!news || folder.empty()) return;
         if (auto status = machine::store_measured(folder, machine); !status)

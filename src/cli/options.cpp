@@ -11,7 +11,6 @@
 #include "base/byte_size.h"
 #include "cli/model_path.h"
 #include "cli/terminal.h"
-#include "cli/this_machine.h"
 #include "engine/suggested_sampling.h"
 
 namespace unicorn::cli {
@@ -76,20 +75,19 @@ CLI::Option* add_byte_size(CLI::App& app, const std::string& name,
         ->check([](const std::string& size) -> std::string {
             const auto bytes = parse_byte_size(size);
             if (!bytes) return bytes.error().message;
-            return *bytes == 0 ? "'0' bytes leave nothing" : "";
+            if (*bytes >= 1'000'000) return "";
+            return fmt::format("'{}' is less than a megabyte; a size has a unit, as in 2GiB", size);
         });
 }
 
-void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context) {
+void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool opens_model) {
     add_count(app, "-t,--threads", options.threads, 0, kMaxThreads,
               "CPU threads; default or 0: one for each CPU allowed")
         ->group(kEngineGroup);
-    if (with_context) {
-        add_count(app, "-c,--ctx", options.context, 1, kMaxTokens,
-                  "Tokens that prompt and answer may take together;\ndefault: what the model "
-                  "allows, at most 4096")
-            ->group(kEngineGroup);
-    }
+    add_count(app, "-c,--ctx", options.context, 1, kMaxTokens,
+              "Tokens that prompt and answer may take together;\ndefault: what the model "
+              "allows, at most 4096")
+        ->group(kEngineGroup);
     const char* const kv_types = "f16|q8_0|f32";
     app.add_option_function<std::string>(
            "--kv-type",
@@ -127,10 +125,12 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with
         ->type_name(streams)
         ->check(choice_check(streams))
         ->group(kEngineGroup);
-    app.add_flag("--verify", options.verify,
-                 "First compare the model's tensors with the sums that\nunicorn convert and synth "
-                 "store in the file")
-        ->group(kEngineGroup);
+    if (opens_model) {
+        app.add_flag("--verify", options.verify,
+                     "First compare the model's tensors with the sums that\nunicorn convert and "
+                     "synth store in the file")
+            ->group(kEngineGroup);
+    }
     app.add_option("--device", options.device,
                    "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
                    "vulkan:NAME (part of its name)\n(default auto: the CPU)")
@@ -257,15 +257,17 @@ Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags) {
     return {};
 }
 
+void set_load_way(engine::EngineOptions& options) {
+    if (const char* load = std::getenv("UNICORN_LOAD"); load != nullptr && *load != '\0')
+        options.load = load;
+}
+
 Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,
                                                     const engine::EngineOptions& options) {
     auto model = resolve_model(path);
     if (!model) return forward(model);
     engine::EngineOptions chosen = options;
-    if (const char* load = std::getenv("UNICORN_LOAD"); load != nullptr && *load != '\0')
-        chosen.load = load;
-    // Where the machine cannot be looked at, the engine still knows how much memory there is.
-    if (auto machine = this_machine(*model)) chosen.machine = std::move(*machine);
+    set_load_way(chosen);
     const InterruptScope interrupt;
     auto engine = engine::Engine::open(*model, chosen, InterruptScope::requested);
     if (engine)

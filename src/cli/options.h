@@ -20,7 +20,7 @@ namespace unicorn::cli {
 void add_model_option(CLI::App& app, std::string& path);
 
 /// -t/--threads, --ctx, --kv-type, --policy, --memory-limit, --device.
-void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool with_context = true);
+void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool opens_model = true);
 
 /// --temp, --top-k, ..., --seed; the text forms are what finish() turns into values.
 struct SamplingOptions {
@@ -75,6 +75,9 @@ Result<std::vector<std::int64_t>> parse_list(std::string_view text, std::string_
 
 /// Errors: invalid_argument, when more than one of the given flags is set.
 Status at_most_one(std::initializer_list<std::pair<bool, const char*>> flags);
+
+/// $UNICORN_LOAD, where it is set: one way to read weights, whatever else would be chosen.
+void set_load_way(engine::EngineOptions& options);
 
 /// The model named or bundled, opened.
 Result<std::unique_ptr<engine::Engine>> open_engine(const std::string& path,

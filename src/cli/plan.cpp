@@ -65,7 +65,7 @@ public:
         app->add_flag("--strict", options_.strict,
                       "Nothing may overflow to memory that only the CPU reads, or be streamed");
         app->add_flag("--json", json_, "Print one JSON object");
-        add_engine_options(*app, engine_);
+        add_engine_options(*app, engine_, false);
         app->footer(
             "Examples:\n"
             "  unicorn plan gemma-3-4b-it-q4_0.gguf\n"
@@ -93,6 +93,11 @@ public:
         options_.memory_limit_bytes = engine_.memory_limit_bytes;
         options_.stream = engine_.stream;
         options_.process_bytes = engine::estimated_process_bytes(model->n_vocab);
+        options_.reserve_bytes = engine::reserve_bytes(model->weight_bytes());
+        for (const plan::DeviceProfile& device : machine->devices) {
+            if (device.kind == plan::DeviceKind::cpu && engine_.threads == 0)
+                engine_.threads = device.threads;
+        }
         options_.cpu_only = engine_.device == "cpu";
         const bool on_cpu =
             options_.cpu_only ||
@@ -100,6 +105,8 @@ public:
                 return device.kind == plan::DeviceKind::gpu && !device.software;
             });
         if (on_cpu) engine::repack_for_cpu(*model);
+        if (!on_cpu && hardware_.empty())
+            note("run, chat and bench use the CPU alone so far; --device cpu plans that");
         subject.machine = machine->name;
         subject.options = options_;
         subject.model_context = model->max_context;

@@ -50,9 +50,8 @@ public:
         if (!apply_ && !restore_) return show();
         const char* flag = apply_ ? "--apply" : "--restore";
         if (options_.sysfs_root.empty() && ::geteuid() != 0)
-            return fail(ErrorCode::io,
-                        "tune {} needs root's rights: sudo \"$(command -v unicorn)\" tune {}", flag,
-                        flag);
+            return fail(ErrorCode::io, "tune {} needs root's rights: {}", flag,
+                        machine::tune_command(flag));
         auto changes =
             apply_ ? machine::apply_settings(options_) : machine::restore_settings(options_);
         if (!changes) return forward(changes);
@@ -75,7 +74,12 @@ private:
         }
         std::string text = settings->empty() ? "nothing here that could be set\n"
                                              : aligned_table(rows, kColumns, colour_wanted(1));
-        if (any) text += "\nTo set them: sudo \"$(command -v unicorn)\" tune --apply\n";
+        if (any) {
+            const std::string root = options_.sysfs_root.empty()
+                                         ? ""
+                                         : fmt::format("--sysfs-root '{}' ", options_.sysfs_root);
+            text += fmt::format("\nTo set them: {}\n", machine::tune_command(root + "--apply"));
+        }
         return print(text, kSuccess);
     }
 

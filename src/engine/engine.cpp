@@ -14,6 +14,7 @@
 #include "engine/plan_model.h"
 #include "formats/tensor_sums.h"
 #include "kernels/kv_page.h"
+#include "machine/profile.h"
 #include "memory/host_allocator.h"
 #include "model/gemma3.h"
 
@@ -102,12 +103,14 @@ struct Engine::State {
 
 namespace {
 
-/// A machine of which only the memory that is available now is known.
-plan::HardwareProfile memory_now() {
+/// This machine; one of which only the memory is known where it cannot be looked at.
+plan::HardwareProfile this_machine(const std::string& model_path) {
+    if (auto machine = machine::look_at_this_machine(model_path))
+        return machine::to_profile(*machine);
     const std::size_t available = memory::available_memory_bytes();
-    plan::HardwareProfile machine = plan::cpu_only_profile(available, available);
-    machine.tiers.push_back({memory::Tier::disk, "", 0, 0, false});
-    return machine;
+    plan::HardwareProfile profile = plan::cpu_only_profile(available, available);
+    profile.tiers.push_back({memory::Tier::disk, "", 0, 0, false});
+    return profile;
 }
 
 /// What goes where, with `options` as in force. `gpu`: what runs it, else the CPU. Errors: as
@@ -115,7 +118,8 @@ plan::HardwareProfile memory_now() {
 Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& config,
                                const EngineOptions& options, device::Device* gpu) {
     plan::ModelSpec model = describe_model(file, config);
-    plan::HardwareProfile machine = options.machine ? *options.machine : memory_now();
+    // Looked at now: the vocabulary and whatever else is in memory is not available any more.
+    plan::HardwareProfile machine = options.machine ? *options.machine : this_machine(file.path());
     plan::PlanOptions how;
     if (gpu == nullptr) {
         how.policy = options.policy;
@@ -132,9 +136,10 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
     how.read_ahead = options.read_ahead;
     how.max_pinned_layers = options.max_pinned_layers;
     how.memory_limit_bytes = options.memory_limit_bytes;
-    // The vocabulary and whatever else is in memory already count.
-    if (options.memory_limit_bytes > 0)
-        how.process_bytes = memory::resident_anonymous_bytes() + kSmallThings;
+    how.reserve_bytes = reserve_bytes(model.weight_bytes());
+    // What `unicorn plan` counts, so that both say the same, and the same every time.
+    how.process_bytes = std::max<std::uint64_t>(estimated_process_bytes(config.n_vocab),
+                                                memory::resident_anonymous_bytes());
     auto plan =
         plan::make_plan(model, describe_workload(model, options, gpu == nullptr), machine, how);
     if (!plan) return fail(plan.error().code, "{}: {}", file.path(), plan.error().message);

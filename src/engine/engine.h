@@ -42,7 +42,7 @@ struct EngineOptions {
     /// machine has. Layers that do not fit are read from the disk for every pass. Pages of the
     /// model's file that the system keeps cached are not counted: it takes them back at need.
     std::uint64_t memory_limit_bytes = 0;
-    std::optional<plan::HardwareProfile> machine = {};  // left out: a CPU and the memory available
+    std::optional<plan::HardwareProfile> machine = {};  // left out: this one
     /// How weights come from the disk: "auto" (the page cache for what is in it, else O_DIRECT by
     /// io_uring or threads), or one way for everything: "uring", "threads", "cache". The result is
     /// the same.

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "engine/plan_model.h"
 #include "testing/allocation_counter.h"
 #include "testing/tiny_model.h"
 
@@ -134,11 +135,11 @@ TEST_P(EngineTest, ThePlanSaysWhatIsAllocated) {
             EXPECT_EQ(plan.weight_bytes - plan.weights_by_role.back().second, use.weight_bytes);
             EXPECT_EQ(plan.needed_bytes, plan.weight_bytes + use.kv_bytes + plan.other_bytes);
 
-            // Exactly that much is enough, and a byte less is refused.
+            // Just that much beside the reserve is enough, and a byte less is refused.
             options.kv_type = GetParam().kv;
             options.threads = 2;
-            plan::HardwareProfile machine =
-                plan::cpu_only_profile(plan.needed_bytes, plan.needed_bytes);
+            const std::uint64_t available = plan.needed_bytes + reserve_bytes(plan.weight_bytes);
+            plan::HardwareProfile machine = plan::cpu_only_profile(available, available);
             options.machine = machine;
             EXPECT_TRUE(Engine::open(model_path(GetParam().recipe), options));
             machine.pools[0].available_bytes -= 1;

@@ -127,7 +127,8 @@ Status PieceReader::finish(PieceFeed& feed) {
     if (!done) return tl::unexpected(done.error());
     const PieceFeed::Job job = jobs_[done->id];
     pack(*job.piece, done->bytes.data());
-    stats_.direct_bytes += job.piece->bytes;
+    stats_.direct_bytes += job.piece->bytes - done->cached_bytes;
+    stats_.cached_bytes += done->cached_bytes;
     free_.push_back(done->id);
     feed.done(job);
     return {};

@@ -85,7 +85,13 @@ plan::HardwareProfile gpu_profile(device::Device& gpu, std::size_t host_bytes) {
 std::uint64_t estimated_process_bytes(std::size_t n_vocab) {
     // Found in use: 1.6 MB with 8,192 tokens, 26.6 MB with 262,144.
     constexpr std::uint64_t kProgram = std::uint64_t{2} << 20, kToken = 112;
-    return kSmallThings + kProgram + kToken * n_vocab;
+    return kProgram + kToken * n_vocab;
+}
+
+std::uint64_t reserve_bytes(std::uint64_t weight_bytes) {
+    constexpr std::uint64_t kSmallThings = std::uint64_t{8} << 20;
+    constexpr std::uint64_t kMappedByTable = 512;  // 8 bytes map a page of 4 KiB
+    return kSmallThings + weight_bytes / kMappedByTable;
 }
 
 std::size_t default_context(std::size_t max_context) {

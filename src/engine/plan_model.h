@@ -23,11 +23,12 @@ void repack_for_device(plan::ModelSpec& model, const device::Device& device);
 /// left, and `host_bytes` for the CPU.
 plan::HardwareProfile gpu_profile(device::Device& gpu, std::size_t host_bytes);
 
-/// What a process with a vocabulary of `n_vocab` takes beside what is planned, about: never less
-/// than what Engine::open() finds in use.
+/// What a process with a vocabulary of `n_vocab` takes before anything planned is allocated, about:
+/// never less than what Engine::open() finds in use.
 std::uint64_t estimated_process_bytes(std::size_t n_vocab);
-/// Of that, what small allocations and stacks may take.
-inline constexpr std::uint64_t kSmallThings = std::uint64_t{8} << 20;
+
+/// What a plan leaves for small allocations, stacks, and the tables of pages that hold the weights.
+std::uint64_t reserve_bytes(std::uint64_t weight_bytes);
 
 /// Tokens of context where none is asked for.
 std::size_t default_context(std::size_t max_context);

@@ -157,6 +157,7 @@ Status GgufWriter::begin(const std::string& path) {
         append(table, tensor.offset);
     }
     table.append(padding(table.size()), '\0');
+    if (auto status = file->reserve(table.size() + tensor_bytes()); !status) return status;
     file_.emplace(std::move(*file));
     return file_->write(table);
 }

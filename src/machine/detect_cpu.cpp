@@ -9,10 +9,10 @@
 namespace unicorn::machine {
 namespace {
 
-// What kernels have forms for, or may have; by the kernel's names, slowest first.
+// What kernels have forms for, or may have; by the names of /proc/cpuinfo, slowest first.
 constexpr std::string_view kIsa[] = {
-    "avx",      "fma",      "f16c",        "avx2",        "avx_vnni",    "avx512f",  "avx512bw",
-    "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16", "avx512_vbmi", "amx_int8", "amx_bf16"};
+    "avx",      "fma",      "f16c",        "avx2",        "avx_vnni",   "avx512f",  "avx512bw",
+    "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16", "avx512vbmi", "amx_int8", "amx_bf16"};
 
 }  // namespace
 

@@ -106,7 +106,7 @@ std::vector<Gpu> detect_gpus(const Root& root, const User& user) {
             if (node.starts_with("renderD") && gpu.render_node.empty())
                 gpu.render_node = "/dev/dri/" + node;
         }
-        gpu.node_accessible = !gpu.render_node.empty() && may_use(root, user, gpu.render_node);
+        gpu.accessible = !gpu.render_node.empty() && may_use(root, user, gpu.render_node);
         gpu.integrated = is_integrated(root, device, gpu);
         gpu.name = gpu_name(gpu);
         if (!gpu.integrated) gpu.link_gb_s = link_gb_s(root, device);

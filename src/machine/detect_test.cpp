@@ -21,6 +21,7 @@ TEST(Detect, TheTargetMachine) {
     EXPECT_EQ(m.cpu.n_cores, 8u);
     EXPECT_EQ(m.cpu.n_logical, 16u);
     EXPECT_THAT(m.cpu.isa, Contains("avx512_vnni"));
+    EXPECT_THAT(m.cpu.isa, Contains("avx512vbmi"));
     EXPECT_EQ(m.cpu.quota, std::nullopt);
     EXPECT_EQ(m.memory.total_bytes, std::uint64_t{80140580} << 10);
     EXPECT_EQ(m.memory.usable_bytes(), std::uint64_t{76021760} << 10);
@@ -37,7 +38,7 @@ TEST(Detect, TheTargetMachine) {
     EXPECT_EQ(gpu.driver, "amdgpu");
     EXPECT_TRUE(gpu.integrated);
     EXPECT_EQ(gpu.render_node, "/dev/dri/renderD129");
-    EXPECT_TRUE(gpu.node_accessible);
+    EXPECT_TRUE(gpu.accessible);
     EXPECT_EQ(gpu.vram_total_bytes, 16 * kGiB);
     EXPECT_EQ(gpu.vram_used_bytes, 220 * kMiB);
     EXPECT_EQ(gpu.gtt_total_bytes, 40 * kGiB);
@@ -69,7 +70,7 @@ TEST(Detect, ASmallCarveOutOnAnOldSystem) {
     const Machine m = fixture_machine("ryzen-8945hs-32gb");
     ASSERT_EQ(m.gpus.size(), 1u);
     EXPECT_EQ(m.gpus[0].vram_total_bytes, 512 * kMiB);
-    EXPECT_FALSE(m.gpus[0].node_accessible);  // not in the group render
+    EXPECT_FALSE(m.gpus[0].accessible);  // not in the group render
     ASSERT_EQ(m.npus.size(), 1u);
     EXPECT_EQ(m.npus[0].driver, "");
     EXPECT_EQ(m.npus[0].node, "");

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "base/progress.h"
+#include "machine/tune.h"
 
 namespace unicorn::machine {
 namespace {
@@ -15,11 +16,12 @@ constexpr std::uint64_t kMiB = std::uint64_t{1} << 20, kGiB = std::uint64_t{1} <
 /// amdxdna came with Linux 6.14, RADV's cooperative matrices for RDNA3 with Mesa 23.3.
 const Version kNpuKernel{.major = 6, .minor = 14};
 const Version kMatrixMesa{.major = 23, .minor = 3};
+/// amdgpu sizes GTT by TTM's limit since Linux 6.5; before, by a parameter of its own, in MiB.
+const Version kTtmKernel{.major = 6, .minor = 5};
 /// The NPU's driver maps a heap of 64 MiB for each process, and locks every buffer besides.
 constexpr std::uint64_t kNpuHeap = 64 * kMiB;
 /// What the system keeps of its memory, whatever the GPU may map.
-constexpr std::uint64_t kSystemShare = 2 * kGiB;
-constexpr const char* kTune = "sudo \"$(command -v unicorn)\" tune --apply";
+constexpr std::uint64_t kSystemShare = 4 * kGiB;
 
 std::string gib(std::uint64_t bytes) {
     return fmt::format("{:.1f} GiB", static_cast<double>(bytes) / static_cast<double>(kGiB));
@@ -32,19 +34,27 @@ std::string install(const System& system, const char* debian, const char* fedora
     return fmt::format("sudo apt update && sudo apt install {}", debian);
 }
 
+/// Adds a suite of Debian from the mirror that this machine already uses.
+std::string add_debian_suite(const char* suite) {
+    return fmt::format(
+        "echo \"deb $(apt-get indextargets --format '$(SITE)' 'Label: Debian' | head -n1) {} "
+        "main\" | sudo tee /etc/apt/sources.list.d/{}.list && sudo apt update",
+        suite, suite);
+}
+
 std::string new_kernel(const System& system) {
     if (system.os_id == "ubuntu" && system.os_version == "24.04")
         return "sudo apt update && sudo apt install linux-generic-hwe-24.04";
     if (system.os_id == "debian")  // a kernel stands alone: Debian 12 runs Debian 13's too
-        return "echo 'deb http://deb.debian.org/debian trixie-backports main' | sudo tee "
-               "/etc/apt/sources.list.d/trixie-backports.list && sudo apt update && sudo apt "
-               "install -t trixie-backports linux-image-amd64";
+        return add_debian_suite("trixie-backports") +
+               " && sudo apt install -t trixie-backports linux-image-amd64";
     return install(system, "linux-image-generic", "kernel", "linux");
 }
 
 std::string new_mesa(const System& system) {
     if (system.os_id == "debian" && system.os_version == "12")
-        return "sudo apt update && sudo apt install -t bookworm-backports mesa-vulkan-drivers";
+        return add_debian_suite("bookworm-backports") +
+               " && sudo apt install -t bookworm-backports mesa-vulkan-drivers";
     return install(system, "mesa-vulkan-drivers", "mesa-vulkan-drivers", "vulkan-radeon");
 }
 
@@ -216,8 +226,12 @@ private:
     }
 
     std::string apply_ttm(std::uint64_t bytes) const {
-        return fmt::format("echo '{}' | sudo tee /etc/modprobe.d/unicorn-ttm.conf && {}",
-                           ttm_options(bytes), rebuild_initramfs(m_.system));
+        const std::string own =
+            m_.system.kernel < kTtmKernel
+                ? fmt::format("\\noptions amdgpu gttsize={}", (bytes + kMiB - 1) / kMiB)
+                : std::string();
+        return fmt::format("printf '{}{}\\n' | sudo tee /etc/modprobe.d/unicorn-ttm.conf && {}",
+                           ttm_options(bytes), own, rebuild_initramfs(m_.system));
     }
 
     bool has_gpu() const { return m_.primary_gpu() != nullptr; }
@@ -297,7 +311,7 @@ private:
     void groups() {
         std::vector<std::string> closed;
         for (const Gpu& gpu : m_.gpus)
-            if (!gpu.render_node.empty() && !gpu.node_accessible) closed.push_back(gpu.render_node);
+            if (!gpu.render_node.empty() && !gpu.accessible) closed.push_back(gpu.render_node);
         for (const Npu& npu : m_.npus)
             if (!npu.node.empty() && !npu.node_accessible) closed.push_back(npu.node);
         if (closed.empty()) {
@@ -384,7 +398,7 @@ private:
             return warn("power", fmt::format("power profile {}", system.power_profile),
                         "powerprofilesctl set performance");
         if (cpu.energy_preference == "power")
-            return warn("power", "the CPU is set to save energy", kTune);
+            return warn("power", "the CPU is set to save energy", tune_command("--apply"));
         const bool own_governor =
             cpu.scaling_driver == "amd-pstate-epp" || cpu.scaling_driver == "intel_pstate";
         if (cpu.governor == "powersave" && !own_governor)
@@ -392,7 +406,7 @@ private:
                         fmt::format("governor powersave ({}): the CPU stays at its lowest "
                                     "clock",
                                     cpu.scaling_driver),
-                        kTune);
+                        tune_command("--apply"));
         std::vector<std::string> parts;
         if (!system.power_profile.empty()) parts.push_back("profile " + system.power_profile);
         if (!cpu.governor.empty()) parts.push_back("governor " + cpu.governor);
@@ -423,7 +437,7 @@ private:
         const Memory& memory = m_.memory;
         if (memory.transparent_huge_pages == "never")
             return warn("paging", "transparent huge pages are off: memory is read more slowly",
-                        kTune);
+                        tune_command("--apply"));
         std::vector<std::string> parts;
         if (!memory.transparent_huge_pages.empty())
             parts.push_back("huge pages " + memory.transparent_huge_pages);
@@ -435,8 +449,13 @@ private:
         const auto shown = [](std::optional<double> gb_s) {
             return gb_s ? fmt::format("{:.1f} GB/s", *gb_s) : "not measured";
         };
-        const std::string text = fmt::format("memory {}, disk {}", shown(m_.measured.host_gb_s),
-                                             shown(m_.measured.disk_gb_s));
+        std::string text = fmt::format("memory {}, disk {}", shown(m_.measured.host_gb_s),
+                                       shown(m_.measured.disk_gb_s));
+        if (has_gpu()) {
+            text += fmt::format(", by the GPU: vram {}, gtt {}", shown(m_.measured.vram_gb_s),
+                                shown(m_.measured.gtt_gb_s));
+        }
+        if (m_.ready_npu() != nullptr) text += ", by the NPU: not measured";
         const double peak = memory_bus(m_.memory.modules).peak_gb_s();
         // Half: what one channel of two gives, and less than any CPU here reads on all cores.
         if (m_.measured.host_gb_s && peak > 0 && *m_.measured.host_gb_s < peak / 2 && !m_.cpu.quota)

@@ -99,13 +99,20 @@ TEST(Doctor, AWantedGttSizeGivesTheExactModprobeLine) {
     const Check more = check(m, "gtt", {.wanted_gtt_bytes = 48 * kGiB});
     EXPECT_EQ(more.verdict, Verdict::fail);
     EXPECT_EQ(more.command,
-              "echo 'options ttm pages_limit=12582912 page_pool_size=12582912' | sudo tee "
+              "printf 'options ttm pages_limit=12582912 page_pool_size=12582912\\n' | sudo tee "
               "/etc/modprobe.d/unicorn-ttm.conf && sudo update-initramfs -u");
     EXPECT_EQ(check(m, "gtt", {.wanted_gtt_bytes = 40 * kGiB}).verdict, Verdict::pass);
-    // More than there is: the most that leaves the system 2 GiB.
+    // Before Linux 6.5 amdgpu went by a parameter of its own.
+    const Machine old = fixture_machine("ryzen-8945hs-32gb");
+    ASSERT_EQ(old.system.kernel.minor, 1);
+    EXPECT_THAT(check(old, "gtt", {.wanted_gtt_bytes = 24 * kGiB}).command,
+                HasSubstr("page_pool_size=6291456\\noptions amdgpu gttsize=24576\\n'"));
+    EXPECT_EQ(check(m, "gtt", {.wanted_gtt_bytes = 48 * kGiB}).command.find("gttsize"),
+              std::string::npos);
+    // More than there is: the most that leaves the system 4 GiB.
     const Check all = check(m, "gtt", {.wanted_gtt_bytes = 96 * kGiB});
     EXPECT_EQ(all.verdict, Verdict::fail);
-    EXPECT_THAT(all.command, HasSubstr(ttm_options(m.memory.total_bytes - 2 * kGiB)));
+    EXPECT_THAT(all.command, HasSubstr(ttm_options(m.memory.total_bytes - 4 * kGiB)));
     EXPECT_THAT(
         check(fixture_machine("strix-halo-128gb"), "gtt", {.wanted_gtt_bytes = 110 * kGiB}).command,
         HasSubstr("dracut"));
@@ -214,7 +221,9 @@ TEST(Doctor, PowerDiskAndBandwidth) {
     m.measured.host_gb_s = 40;
     EXPECT_THAT(check(m, "bandwidth").detail, HasSubstr("less than half of the bus's 89.6"));
     m.measured.host_gb_s = 70;
-    EXPECT_EQ(check(m, "bandwidth").detail, "memory 70.0 GB/s, disk not measured");
+    EXPECT_EQ(check(m, "bandwidth").detail,
+              "memory 70.0 GB/s, disk not measured, by the GPU: vram not measured, gtt not "
+              "measured, by the NPU: not measured");
 }
 
 TEST(Doctor, AGpuWithoutADriverFails) {

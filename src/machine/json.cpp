@@ -84,7 +84,7 @@ Json to_json(const Gpu& gpu) {
             {"driver", gpu.driver},
             {"integrated", gpu.integrated},
             {"render_node", gpu.render_node},
-            {"accessible", gpu.node_accessible},
+            {"accessible", gpu.accessible},
             {"vram_total_bytes", or_null(gpu.vram_total_bytes)},
             {"vram_used_bytes", or_null(gpu.vram_used_bytes)},
             {"gtt_total_bytes", or_null(gpu.gtt_total_bytes)},
@@ -170,6 +170,8 @@ Json to_json(const Machine& machine) {
                     {"groups", machine.user.groups},
                     {"memlock_bytes", bytes_or_null(machine.user.memlock_bytes)}};
     json["measured"] = {{"host_gb_s", or_null(machine.measured.host_gb_s)},
+                        {"vram_gb_s", or_null(machine.measured.vram_gb_s)},
+                        {"gtt_gb_s", or_null(machine.measured.gtt_gb_s)},
                         {"disk_gb_s", or_null(machine.measured.disk_gb_s)}};
     return json;
 }

@@ -16,6 +16,7 @@ void name_gpus(const VulkanFacts& vulkan, std::vector<Gpu>& gpus) {
                                                          : device.pci_address == gpu.pci_address;
             if (!same) continue;
             gpu.name = device.name;
+            gpu.accessible = true;
             gpu.integrated = device.type == VulkanType::integrated;
             // Drivers that say nothing in sysfs (NVIDIA's) tell their memory here.
             for (const VulkanHeap& heap : device.heaps) {

@@ -50,7 +50,7 @@ struct Gpu {
     std::string driver;                  // "amdgpu"; empty when none is bound
     bool integrated = false;             // its memory is the system's
     std::string card_node, render_node;  // "/dev/dri/renderD128"; empty without a driver
-    bool node_accessible = false;        // the render node, for this process
+    bool accessible = false;             // to this process: the render node, or by Vulkan
     double link_gb_s = 0;                // of its PCIe link, 1e9 bytes a second; 0: not told
     std::optional<std::uint64_t> vram_total_bytes, vram_used_bytes;
     std::optional<std::uint64_t> gtt_total_bytes, gtt_used_bytes;
@@ -103,7 +103,8 @@ struct System {
 /// GB/s (1e9 bytes) of reading; nothing: not measured on this machine.
 struct Measured {
     std::optional<double> host_gb_s = {}, disk_gb_s = {};
-    std::string disk_device = {};  // what disk_gb_s was measured on
+    std::optional<double> vram_gb_s = {}, gtt_gb_s = {};  // by the primary GPU
+    std::string disk_device = {};                         // what disk_gb_s was measured on
 };
 
 struct Machine {

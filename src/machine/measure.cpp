@@ -7,9 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -17,11 +15,12 @@
 #include <memory>
 #include <new>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <system_error>
-#include <thread>
 #include <vector>
 
 #include "base/file.h"
+#include "base/raw_read.h"
 #include "base/thread_pool.h"
 #include "machine/json.h"
 #include "machine/profile.h"
@@ -30,14 +29,11 @@
 namespace unicorn::machine {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kBlock = std::size_t{1} << 20;
 constexpr std::size_t kSampleBytes = std::size_t{256} << 20;
 constexpr std::size_t kSmallestSample = std::size_t{32} << 20;
 constexpr std::size_t kMadeBytes = std::size_t{128} << 20;
-constexpr std::size_t kReaders = 8;
-constexpr std::chrono::seconds kLongest{3};
+constexpr double kLongestS = 3;
 
 struct FreeBlock {
     void operator()(std::byte* p) const noexcept { std::free(p); }
@@ -124,13 +120,14 @@ nlohmann::json read_cache(const std::string& folder, const Machine& machine) {
 
 Result<double> measure_host_gb_s(std::uint64_t usable_bytes) {
     // Below that, caches would be measured; from 4 GiB on, ReadBandwidth chooses by the cache.
+    constexpr int kPasses = 12;  // the best counts: others use the memory, too
     constexpr std::uint64_t kSmallest = std::uint64_t{256} << 20, kAny = std::uint64_t{1} << 30;
     const std::uint64_t share = usable_bytes / 4;
     if (share < kSmallest)
         return fail(ErrorCode::out_of_memory, "too little memory is available to measure it");
     try {
         ThreadPool pool(available_cpus());
-        return memory::ReadBandwidth(pool, share >= kAny ? 0 : share).measure_gb_per_s();
+        return memory::ReadBandwidth(pool, share >= kAny ? 0 : share).measure_gb_per_s(kPasses);
     } catch (const std::bad_alloc&) {
         return fail(ErrorCode::out_of_memory, "no memory to measure with");
     } catch (const std::system_error& error) {
@@ -146,39 +143,21 @@ Result<double> measure_disk_gb_s(const std::string& path) {
     const bool enough = is_file && static_cast<std::uint64_t>(info.st_size) >= kSmallestSample;
     const std::filesystem::path parent = std::filesystem::path(path).parent_path();
     const std::string folder = !is_file ? path : parent.empty() ? "." : parent.string();
-    auto file = enough ? open_direct(path, O_RDONLY) : make_sample(folder);
-    if (!file) return forward(file);
-    const std::size_t bytes = enough ? static_cast<std::size_t>(std::min<std::uint64_t>(
-                                           static_cast<std::uint64_t>(info.st_size), kSampleBytes))
-                                     : kMadeBytes;
-    const std::size_t n_blocks = bytes / kBlock;
-
-    std::atomic<std::size_t> next{0}, done{0};
-    std::atomic<int> failed{0};
-    const auto start = Clock::now();
-    {
-        std::vector<std::jthread> readers;
-        for (std::size_t i = 0; i < kReaders; ++i) {
-            readers.emplace_back([&] {
-                const Block block = make_block();
-                if (block == nullptr) return;
-                for (std::size_t at; (at = next.fetch_add(1)) < n_blocks;) {
-                    if (Clock::now() - start > kLongest) return;
-                    const ssize_t n =
-                        ::pread(file->fd, block.get(), kBlock, static_cast<off_t>(at * kBlock));
-                    if (n != static_cast<ssize_t>(kBlock)) {
-                        failed = n < 0 ? errno : EIO;
-                        return;
-                    }
-                    done.fetch_add(kBlock);
-                }
-            });
-        }
+    std::string name = path;
+    std::optional<Descriptor> sample;
+    if (!enough) {
+        auto made = make_sample(folder);
+        if (!made) return forward(made);
+        sample.emplace(std::move(*made));
+        name = fmt::format("/proc/self/fd/{}", sample->fd);
     }
-    const std::chrono::duration<double> elapsed = Clock::now() - start;
-    if (failed != 0 || done == 0)
-        return fail(ErrorCode::io, "{}: cannot read: {}", path, std::strerror(failed));
-    return static_cast<double>(done) / elapsed.count() / 1e9;
+    auto file = MappedFile::open(name);
+    if (!file) return forward(file);
+    try {
+        return raw_read_gb_s({&*file, 1}, available_cpus(), {}, kSampleBytes, kLongestS);
+    } catch (const std::system_error& error) {
+        return fail(ErrorCode::out_of_memory, "cannot start threads: {}", error.what());
+    }
 }
 
 std::string cache_key(const Machine& machine) {
@@ -191,25 +170,20 @@ std::string cache_key(const Machine& machine) {
     return key;
 }
 
-std::string cache_folder() {
-    // A relative path is to be ignored, says the XDG base directory specification.
-    if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache == '/')
-        return std::string(cache) + "/unicorn";
-    if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
-        return std::string(home) + "/.cache/unicorn";
-    return {};
-}
-
 std::optional<Measured> load_measured(const std::string& folder, const Machine& machine) {
     if (folder.empty()) return {};
     const nlohmann::json json = read_cache(folder, machine);
     Measured measured;
-    measured.host_gb_s = rate(json.value("host_gb_s", nlohmann::json()));
+    const auto kept = [&](const char* key) { return rate(json.value(key, nlohmann::json())); };
+    measured.host_gb_s = kept("host_gb_s");
+    measured.vram_gb_s = kept("vram_gb_s");
+    measured.gtt_gb_s = kept("gtt_gb_s");
     if (json.contains("disks") && !machine.disk.device.empty()) {
         measured.disk_device = machine.disk.device;
         measured.disk_gb_s = rate(json["disks"].value(machine.disk.device, nlohmann::json()));
     }
-    if (!measured.host_gb_s && !measured.disk_gb_s) return {};
+    const Measured& m = measured;
+    if (!m.host_gb_s && !m.vram_gb_s && !m.gtt_gb_s && !m.disk_gb_s) return {};
     return measured;
 }
 
@@ -219,7 +193,10 @@ Status store_measured(const std::string& folder, const Machine& machine) {
     if (error) return fail(ErrorCode::io, "{}: cannot create: {}", folder, error.message());
     nlohmann::json json = read_cache(folder, machine);  // other disks' numbers stay
     json["key"] = cache_key(machine);
-    if (machine.measured.host_gb_s) json["host_gb_s"] = *machine.measured.host_gb_s;
+    const Measured& m = machine.measured;
+    if (m.host_gb_s) json["host_gb_s"] = *m.host_gb_s;
+    if (m.vram_gb_s) json["vram_gb_s"] = *m.vram_gb_s;
+    if (m.gtt_gb_s) json["gtt_gb_s"] = *m.gtt_gb_s;
     if (!json.contains("disks")) json["disks"] = nlohmann::json::object();
     if (machine.measured.disk_gb_s && !machine.measured.disk_device.empty())
         json["disks"][machine.measured.disk_device] = *machine.measured.disk_gb_s;

@@ -13,7 +13,7 @@ namespace unicorn::machine {
 /// second or less, and a quarter of `usable_bytes` at most. Errors: out_of_memory.
 Result<double> measure_host_gb_s(std::uint64_t usable_bytes);
 
-/// GB/s of reading the disk past the page cache (O_DIRECT, eight reads at a time): at most 256 MiB
+/// GB/s of reading the disk past the page cache (O_DIRECT, 32 reads at a time): at most 256 MiB
 /// of the file `path`, or of an unnamed file made for it when `path` is a folder or a file under
 /// 32 MiB; three seconds at most.
 /// Errors: unsupported (no O_DIRECT there), io, out_of_memory (no room for a file).
@@ -21,9 +21,6 @@ Result<double> measure_disk_gb_s(const std::string& path);
 
 /// What identifies a machine for its measurements: its product, CPU, memory, GPUs and kernel.
 std::string cache_key(const Machine& machine);
-
-/// $XDG_CACHE_HOME/unicorn, else ~/.cache/unicorn; "" when neither is known.
-std::string cache_folder();
 
 /// What was measured on this machine before; nothing when there is no file, or one that is damaged
 /// or of another machine. The disk's part only for the disk that `machine` names.

@@ -6,6 +6,9 @@
 #include <cctype>
 #include <cmath>
 
+#include "base/cache_folder.h"
+#include "machine/measure.h"
+
 namespace unicorn::machine {
 namespace {
 
@@ -19,6 +22,13 @@ constexpr double kReachableShare = 0.8;
 constexpr double kXdna1GbS = 20, kXdna2GbS = 60;
 /// As the vendor counts them.
 constexpr double kXdna1Tops = 10, kXdna2Tops = 50;
+
+/// Hardware threads that a process may use.
+std::uint64_t threads(const Cpu& cpu) {
+    const auto n = static_cast<double>(cpu.n_logical);
+    return static_cast<std::uint64_t>(
+        std::max(1.0, std::floor(std::min(n, cpu.quota.value_or(n)))));
+}
 
 /// "AMD Ryzen 9 8945HS w/ Radeon 780M Graphics" and 96 -> "ryzen-9-8945hs-96gb".
 std::string profile_name(const Machine& machine) {
@@ -65,8 +75,10 @@ public:
         const std::uint64_t host_limit =
             std::min(memory.total_bytes, memory.cgroup_limit_bytes.value_or(kUnlimited));
         add_tier(Tier::host, "system", host_limit, dram_estimate_, machine_.measured.host_gb_s);
-        profile_.devices.push_back(
-            {.kind = plan::DeviceKind::cpu, .name = machine_.cpu.model, .tiers = {Tier::host}});
+        profile_.devices.push_back({.kind = plan::DeviceKind::cpu,
+                                    .name = machine_.cpu.model,
+                                    .threads = threads(machine_.cpu),
+                                    .tiers = {Tier::host}});
         add_gpu();
         add_npu();
         add_disk();
@@ -94,7 +106,7 @@ private:
 
     void add_gpu() {
         const Gpu* gpu = machine_.primary_gpu();
-        if (gpu == nullptr || !gpu->node_accessible) {
+        if (gpu == nullptr || !gpu->accessible) {
             add_software_gpu();
             return;
         }
@@ -107,13 +119,14 @@ private:
             profile_.pools.push_back(
                 pool(name, *gpu->vram_total_bytes, gpu->vram_used_bytes.value_or(0)));
             // The same DIMMs as the host's on an APU; nothing to go by on a discrete GPU.
-            add_tier(Tier::vram, name, *gpu->vram_total_bytes,
-                     gpu->integrated ? dram_estimate_ : 0);
+            add_tier(Tier::vram, name, *gpu->vram_total_bytes, gpu->integrated ? dram_estimate_ : 0,
+                     machine_.measured.vram_gb_s);
             device.tiers.push_back(Tier::vram);
         }
         if (const std::uint64_t bytes = gtt_left(*gpu); bytes > 0) {
             add_tier(Tier::gtt, "system", bytes,
-                     gpu->integrated ? dram_estimate_ : gpu->link_gb_s * kReachableShare);
+                     gpu->integrated ? dram_estimate_ : gpu->link_gb_s * kReachableShare,
+                     machine_.measured.gtt_gb_s);
             device.tiers.push_back(Tier::gtt);
         }
         profile_.devices.push_back(std::move(device));
@@ -160,5 +173,18 @@ private:
 }  // namespace
 
 plan::HardwareProfile to_profile(const Machine& machine) { return Builder(machine).build(); }
+
+Result<Machine> look_at_this_machine(const std::string& path) {
+    auto machine = detect({.path = path, .vulkan = false});
+    if (!machine) return machine;
+    // NVIDIA's driver tells sysfs nothing of its memory.
+    if (const Gpu* gpu = machine->primary_gpu(); gpu != nullptr && gpu->driver == "nvidia") {
+        machine = detect({.path = path, .vulkan = true});
+        if (!machine) return machine;
+    }
+    if (auto known = load_measured(cache_folder(), *machine)) machine->measured = std::move(*known);
+    machine->measured.disk_device = machine->disk.device;
+    return machine;
+}
 
 }  // namespace unicorn::machine

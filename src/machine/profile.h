@@ -14,4 +14,9 @@ namespace unicorn::machine {
 /// tier's read_gb_s is what was measured; else an estimate, or 0 without anything to estimate from.
 plan::HardwareProfile to_profile(const Machine& machine);
 
+/// This machine as it is now, with the disk of the file or folder `path`, and with the speeds that
+/// were measured here before. Takes milliseconds: nothing is measured, and Vulkan is asked
+/// only about a GPU of which nothing else tells. Errors: those of detect().
+Result<Machine> look_at_this_machine(const std::string& path);
+
 }  // namespace unicorn::machine

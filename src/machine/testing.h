@@ -1,7 +1,9 @@
 #pragma once
 // Machines for tests: those of tests/machines, and folders made on the spot.
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -18,7 +20,7 @@ inline std::string fixture(const std::string& name) {
 /// The facts of a machine of tests/machines.
 inline Machine fixture_machine(const std::string& name, NpuDriver* npu = nullptr) {
     auto machine =
-        detect({.sysfs_root = fixture(name), .path = "/home/user/model.gguf", .npu_driver = npu});
+        detect({.sysfs_root = fixture(name), .path = "/models/model.gguf", .npu_driver = npu});
     EXPECT_TRUE(machine.has_value()) << (machine ? "" : machine.error().message);
     return machine ? std::move(*machine) : Machine();
 }
@@ -29,7 +31,7 @@ protected:
     void SetUp() override {
         const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
         root_ = std::filesystem::path(::testing::TempDir()) /
-                (std::string(test->test_suite_name()) + "_" + test->name());
+                fmt::format("{}_{}_{}", test->test_suite_name(), test->name(), ::getpid());
         std::filesystem::remove_all(root_);
         std::filesystem::create_directories(root_);
     }

@@ -241,6 +241,13 @@ Status store(const std::string& path, const Record& record) {
 
 }  // namespace
 
+std::string tune_command(const std::string& options) {
+    // Root may have another PATH, and a build folder is on nobody's.
+    std::error_code error;
+    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+    return fmt::format("sudo '{}' tune {}", error ? "unicorn" : self.string(), options);
+}
+
 std::string tune_state_path(const TuneOptions& options) {
     return options.sysfs_root + "/var/lib/unicorn/tune.json";
 }
@@ -256,9 +263,13 @@ Result<std::vector<Change>> apply_settings(const TuneOptions& options) {
     if (!tuner) return forward(tuner);
     const std::string path = tune_state_path(options);
     Record record{.boot = tuner->boot(), .values = {}};
-    // A record of an earlier boot is void: a restart has brought the system's own values back.
-    if (auto earlier = load(path); earlier && earlier->boot == record.boot)
-        record = std::move(*earlier);
+    // A record of an earlier boot is void: a restart has brought the system's own values back. One
+    // that cannot be read may hold the only trace of what was, and is not written over.
+    if (auto earlier = load(path)) {
+        if (earlier->boot == record.boot) record = std::move(*earlier);
+    } else if (earlier.error().code != ErrorCode::not_found) {
+        return forward(earlier);
+    }
 
     std::vector<Setting> to_set;
     std::vector<Change> changes;
@@ -287,9 +298,22 @@ Result<std::vector<Change>> restore_settings(const TuneOptions& options) {
                         "nothing to restore: tune --apply has recorded no settings in {}", path);
         return forward(record);
     }
+    if (record->boot != tuner->boot()) {
+        if (::unlink(path.c_str()) != 0)
+            return fail(ErrorCode::io, "{}: cannot remove: {}", path, std::strerror(errno));
+        return fail(
+            ErrorCode::not_found,
+            "nothing to restore: the machine was restarted since tune --apply, which brought "
+            "its own settings back");
+    }
     std::vector<Change> changes;
     Record left{.boot = record->boot, .values = {}};
     for (auto recorded = record->values.rbegin(); recorded != record->values.rend(); ++recorded) {
+        const std::string now = tuner->read(recorded->setting);
+        if (now == recorded->value) {
+            changes.push_back({recorded->setting.name, now, now, ""});
+            continue;
+        }
         changes.push_back(tuner->set(recorded->setting, recorded->value));
         if (!changes.back().problem.empty()) left.values.insert(left.values.begin(), *recorded);
     }

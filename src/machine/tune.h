@@ -44,13 +44,19 @@ Result<std::vector<Setting>> tunable_settings(const TuneOptions& options);
 /// Sets what is not as wanted, and reads each back. The old values are on disk before the first
 /// change; of a setting that an earlier apply() since the last boot has changed, the older value
 /// stays.
-/// Errors: not_found (no such root), io (the old values cannot be kept: nothing is changed then;
-/// without root's rights that is what fails).
+/// Errors, with nothing changed: not_found (no such root), io (the old values cannot be kept;
+/// without root's rights that is what fails), invalid_file (a damaged record, which is left as it
+/// is).
 Result<std::vector<Change>> apply_settings(const TuneOptions& options);
 
-/// Brings the old values back, in the opposite order, and forgets those that came back.
-/// Errors: not_found (no such root, nothing recorded), invalid_file (a damaged record), io.
+/// Brings the old values back, in the opposite order, and forgets those that came back. A record
+/// of an earlier boot is only removed: a restart has brought the system's own values back.
+/// Errors: not_found (no such root, nothing recorded, restarted since), invalid_file (a damaged
+/// record), io.
 Result<std::vector<Change>> restore_settings(const TuneOptions& options);
+
+/// The command by which root runs this program's tune with `options`, to be copied.
+std::string tune_command(const std::string& options);
 
 /// Where the old values are kept: "<root>/var/lib/unicorn/tune.json".
 std::string tune_state_path(const TuneOptions& options);

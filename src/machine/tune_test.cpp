@@ -103,6 +103,40 @@ TEST_F(Tune, ARecordOfAnEarlierBootIsVoid) {
     EXPECT_EQ(get("/proc/sys/vm/swappiness"), "10");  // as it was in this boot
 }
 
+TEST_F(Tune, AfterARestartThereIsNothingToRestore) {
+    ASSERT_TRUE(apply_settings(options_).has_value());
+    put("/proc/sys/kernel/random/boot_id", "another");
+    put("/proc/sys/vm/swappiness", "30");
+    const auto changes = restore_settings(options_);
+    ASSERT_FALSE(changes.has_value());
+    EXPECT_EQ(changes.error().code, ErrorCode::not_found);
+    EXPECT_THAT(changes.error().message, HasSubstr("was restarted"));
+    EXPECT_EQ(get("/proc/sys/vm/swappiness"), "30");
+    EXPECT_FALSE(std::filesystem::exists(root() + kState));
+}
+
+TEST_F(Tune, ADamagedRecordIsNotWrittenOverAndNothingIsChanged) {
+    ASSERT_TRUE(apply_settings(options_).has_value());
+    const std::string record = get(kState);
+    put(kState, record.substr(0, record.size() / 2));
+    put(kGovernor, "powersave");
+    const auto changes = apply_settings(options_);
+    ASSERT_FALSE(changes.has_value());
+    EXPECT_EQ(changes.error().code, ErrorCode::invalid_file);
+    EXPECT_EQ(get(kState), record.substr(0, record.size() / 2));
+    EXPECT_EQ(get(kGovernor), "powersave");
+}
+
+TEST_F(Tune, WhatAlreadyIsAsItWasNeedsNoWriting) {
+    ASSERT_TRUE(apply_settings(options_).has_value());
+    npu_.mode = NpuPowerMode::automatic;
+    npu_.refuses = true;
+    const auto changes = restore_settings(options_);
+    ASSERT_TRUE(changes.has_value());
+    EXPECT_EQ(problems(*changes), "");
+    EXPECT_FALSE(std::filesystem::exists(root() + kState));
+}
+
 TEST_F(Tune, TheNpusDriverMayRefuseOrIgnore) {
     npu_.refuses = true;
     auto changes = apply_settings(options_);

@@ -64,6 +64,13 @@ public:
             }
         }
     }
+    void count(const char* key, std::uint64_t& out) {
+        const toml::node* node = find(key, false);
+        if (node == nullptr) return;
+        const auto* value = node->as_integer();
+        if (value == nullptr || value->get() < 0) return wrong(*node, key, "a whole number");
+        out = static_cast<std::uint64_t>(value->get());
+    }
     void size(const char* key, std::uint64_t& out, bool required = true) {
         const toml::node* node = find(key, required);
         if (node == nullptr) return;
@@ -199,6 +206,7 @@ Result<HardwareProfile> read_profile(const toml::table& root, const std::string&
         table.text("name", device.name);
         table.flag("integrated", device.integrated);
         table.flag("software", device.software);
+        table.count("threads", device.threads);
         table.number("int8_tops", device.int8_tops);
         table.some_of("tiers", device.tiers,
                       {Tier::vram, Tier::gtt, Tier::npu, Tier::host, Tier::disk}, tier_name);
@@ -335,9 +343,9 @@ std::string to_toml(const HardwareProfile& profile) {
             tiers.push_back(fmt::format("\"{}\"", memory::name(tier)));
         out += fmt::format(
             "\n[[devices]]\nkind = \"{}\"\nname = {}\nintegrated = {}\nsoftware = {}\n"
-            "int8_tops = {:#}\ntiers = [{}]\n",
+            "threads = {}\nint8_tops = {:#}\ntiers = [{}]\n",
             name_of(device.kind), toml_string(device.name), device.integrated, device.software,
-            device.int8_tops, fmt::join(tiers, ", "));
+            device.threads, device.int8_tops, fmt::join(tiers, ", "));
     }
     return out;
 }

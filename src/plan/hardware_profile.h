@@ -39,6 +39,7 @@ struct DeviceProfile {
     std::string name;                 // "AMD Ryzen 9 8945HS", "AMD Radeon 780M"
     bool integrated = false;          // a GPU whose memory is the system's
     bool software = false;            // a GPU that is the CPU (lavapipe): never chosen unasked
+    std::uint64_t threads = 0;        // of a CPU: hardware threads to use; 0: not known
     double int8_tops = 0;             // 1e12 multiply-adds counted twice; 0: not known
     std::vector<memory::Tier> tiers;  // that it reads without a copy
 };

@@ -259,6 +259,7 @@ public:
           shapes_(shapes_of(
               model.n_layers, options,
               options.may_stream && !options.strict && machine.tier(Tier::disk) != nullptr)) {
+        ledger_.reserve(Tier::host, std::min(options.reserve_bytes, ledger_.room(Tier::host)));
         std::vector<std::uint64_t> layers(model.n_layers);
         for (const Item& item : items_) {
             if (item.streamable) layers[item.placement.layer] += item.placement.bytes;
@@ -496,7 +497,7 @@ std::size_t Planner::largest_context(std::size_t known, bool streaming) const {
 std::string Planner::not_fitting(const Plan& plan) const {
     const auto size = [](std::uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); };
     const bool limited = options_.memory_limit_bytes > 0;
-    const std::uint64_t besides = limited ? options_.process_bytes : 0;
+    const std::uint64_t besides = options_.reserve_bytes + (limited ? options_.process_bytes : 0);
     std::uint64_t allowed = plan.allowed_bytes + besides;
     if (limited) allowed = std::min(allowed, options_.memory_limit_bytes);
     std::string text = fmt::format("does not fit: needs {}, {} allowed",

@@ -33,8 +33,10 @@ Result<Policy> find_policy(std::string_view name);
 /// Which layers stay in memory when not all can.
 ///
 /// pin  as many as fit; only the others are read for each pass
-/// lru  none, and the ring gets all of the room: a pass reads the layers in a cycle, where a cache
-///      that throws out what was used least recently finds nothing. For comparison.
+/// lru  none: all pass through the ring, of read_ahead + 1 buffers at most. A pass reads the layers
+/// in
+///      a cycle, where a cache that throws out what was used least recently finds nothing as soon
+///      as one layer does not fit, so this reads what such a cache would read. For comparison.
 enum class StreamPolicy { pin, lru };
 std::string_view name(StreamPolicy policy);  // "pin", "lru"
 /// Errors: invalid_argument, naming the policies.
@@ -53,6 +55,7 @@ struct PlanOptions {
     std::size_t read_ahead = kDiskReadAhead;     // layers
     std::size_t max_pinned_layers = kAllLayers;  // fewer than there are: streams in any case
     std::uint64_t memory_limit_bytes = 0;  // of the whole process, all tiers; 0: what there is
+    std::uint64_t reserve_bytes = 0;       // of host, kept for what the plan does not list
     std::uint64_t process_bytes = 0;       // of the limit: what the process takes besides the plan
 };
 

@@ -64,8 +64,8 @@ HardwareProfile make_apu(std::uint64_t system, std::uint64_t carveout, std::uint
     p.tiers.push_back({Tier::gtt, "system", gtt, 70, false});
     p.tiers.push_back({Tier::npu, "system", npu, 20, false});
     p.tiers.push_back({Tier::disk, "", std::uint64_t{1} << 40, 5, false});
-    p.devices.push_back({DeviceKind::gpu, "iGPU", true, false, 0, {Tier::vram, Tier::gtt}});
-    p.devices.push_back({DeviceKind::npu, "NPU", false, false, 0, {Tier::npu}});
+    p.devices.push_back({DeviceKind::gpu, "iGPU", true, false, 0, 0, {Tier::vram, Tier::gtt}});
+    p.devices.push_back({DeviceKind::npu, "NPU", false, false, 0, 0, {Tier::npu}});
     return p;
 }
 
@@ -127,6 +127,7 @@ Case random_case(bool any_policy = true) {
     c.options.strict = pick(0, 3) == 0;
     c.options.memory_limit_bytes = pick(0, 2) == 0 ? part() : 0;
     c.options.process_bytes = pick(0, 1) * pick(1, 100'000);
+    c.options.reserve_bytes = pick(0, 1) * pick(1, 100'000);
     if (pick(0, 3) == 0) c.options.stream = StreamPolicy::lru;
     return c;
 }
@@ -188,6 +189,9 @@ TEST(PlannerProperties, EverythingIsPlacedOnceAndNothingOverflows) {
             RC_ASSERT(bytes <= c.machine.pool(pool)->available_bytes);
         RC_ASSERT((c.options.memory_limit_bytes == 0 ||
                    all + c.options.process_bytes <= c.options.memory_limit_bytes));
+        const std::uint64_t host = c.machine.tier(Tier::host)->capacity_bytes;
+        RC_ASSERT((used(plan, Tier::host) == 0 ||
+                   used(plan, Tier::host) + c.options.reserve_bytes <= host));
 
         // What is shown is what is placed.
         for (const TierUse& use : plan.tiers) {

@@ -135,7 +135,8 @@ TEST_F(Tune, ShowsAppliesAndRestores) {
     EXPECT_EQ(shown.exit_code, 0);
     EXPECT_THAT(shown.out, StartsWith("setting"));
     EXPECT_THAT(shown.out, HasSubstr("governor of policy0"));
-    EXPECT_THAT(shown.out, HasSubstr("sudo \"$(command -v unicorn)\" tune --apply"));
+    EXPECT_THAT(shown.out, HasSubstr(std::string("sudo '") + UNICORN_BINARY +
+                                     "' tune --sysfs-root '" + root() + "' --apply"));
     EXPECT_EQ(governor(), "powersave\n");
 
     const Outcome applied = unicorn({"tune", "--apply", "--sysfs-root", root()});

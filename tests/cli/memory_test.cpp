@@ -1,8 +1,10 @@
 // Weights are never in memory twice: not as a mapped file beside their repacked form, either.
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "fixture.h"
@@ -53,8 +55,49 @@ protected:
     static inline testing::TemporaryFolder* folder_ = nullptr;
 };
 
-// 107 MB of layers beside a head of 178: with 280 MB for everything most layers are streamed, the
-// kernel refuses any allocation past that (RLIMIT_DATA), and the answer stays the same.
+/// A control group of this test's own that holds a process to `bytes` of memory, page cache
+/// included: v2 where its memory controller can be had, else v1.
+class MemoryGroup {
+public:
+    explicit MemoryGroup(std::size_t bytes) {
+        const std::string name = "unicorn-test-" + std::to_string(::getpid());
+        for (const auto& [root, file] :
+             {std::pair("/sys/fs/cgroup/", "memory.max"),
+              std::pair("/sys/fs/cgroup/memory/", "memory.limit_in_bytes")}) {
+            path_ = root + name;
+            std::error_code error;
+            if (!std::filesystem::create_directory(path_, error)) continue;
+            // The kernel's own files, not any that could be made there.
+            if (std::filesystem::exists(path_ + "/" + file, error)) {
+                std::ofstream limit(path_ + "/" + file);
+                limit << bytes << std::flush;
+                if (limit) return;
+            }
+            std::filesystem::remove(path_, error);
+        }
+        path_.clear();
+    }
+    ~MemoryGroup() {
+        if (!path_.empty()) ::rmdir(path_.c_str());
+    }
+    MemoryGroup(const MemoryGroup&) = delete;
+    MemoryGroup& operator=(const MemoryGroup&) = delete;
+
+    bool exists() const { return !path_.empty(); }
+    Outcome run(const std::vector<std::string>& arguments) const {
+        std::vector<std::string> all{
+            "-c", "echo $$ > " + path_ + "/cgroup.procs && exec \"$0\" \"$@\"", UNICORN_BINARY};
+        all.insert(all.end(), arguments.begin(), arguments.end());
+        return run_program("/bin/sh", all);
+    }
+
+private:
+    std::string path_;
+};
+
+// 107 MB of layers beside a head of 178: with 290 MB for everything many layers are streamed. The
+// kernel refuses allocations of much more than that (RLIMIT_DATA counts the program's own data and
+// all of each stack, too), and the answer stays the same.
 TEST_F(MemoryLimit, IsNeverPassedAndTheAnswerStays) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     GTEST_SKIP() << "sanitizers take memory of their own";
@@ -78,6 +121,34 @@ TEST_F(MemoryLimit, IsNeverPassedAndTheAnswerStays) {
             EXPECT_EQ(limited.err.find(" 0 hits"), std::string::npos) << limited.err;
         }
     }
+}
+
+// The kernel ends what passes the limit of its control group.
+TEST_F(MemoryLimit, HoldsWhereTheKernelCountsEveryPage) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "sanitizers take memory of their own";
+#endif
+    const Outcome unlimited = unicorn(run({}));
+    for (const std::size_t mb : {260u, 290u}) {
+        const MemoryGroup group(mb * 1'000'000);
+        if (!group.exists()) GTEST_SKIP() << "no right to make a memory control group";
+        // A limit that is given, and one that the program has to find out about.
+        for (const auto& limit :
+             {std::vector<std::string>{"--memory-limit", std::to_string(mb) + "MB"},
+              std::vector<std::string>{}}) {
+            const Outcome limited = group.run(run(limit));
+            ASSERT_EQ(limited.exit_code, 0)
+                << mb << " MB" << (limit.empty() ? ", not told" : "") << "\n"
+                << limited.err;
+            EXPECT_EQ(limited.out, unlimited.out);
+            EXPECT_NE(limited.err.find("layers from the disk"), std::string::npos) << limited.err;
+        }
+        const Outcome planned = group.run({"plan", "-m", model()});
+        EXPECT_EQ(planned.exit_code, 0) << planned.err;
+    }
+    const MemoryGroup group(330'000'000);
+    const Outcome loaded = group.run({"bench", "--load", "-r", "1", "-m", model()});
+    EXPECT_EQ(loaded.exit_code, 0) << loaded.err;
 }
 
 TEST_F(MemoryLimit, TooLittleSaysWhatItTakes) {

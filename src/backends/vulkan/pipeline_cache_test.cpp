@@ -1,6 +1,8 @@
 #include "backends/vulkan/pipeline_cache.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <filesystem>
@@ -13,7 +15,9 @@ class PipelineCacheTest : public testing::Test {
 protected:
     void TearDown() override { std::filesystem::remove_all(folder_); }
 
-    const std::string folder_ = testing::TempDir() + "unicorn_pipeline_cache_test";
+    // Each test has a process of its own, and all run at once.
+    const std::string folder_ =
+        fmt::format("{}unicorn_pipeline_cache_{}", testing::TempDir(), ::getpid());
     const std::array<std::uint8_t, 3> uuid_ = {0x00, 0xAB, 0x1F};
     const std::string path_ = pipeline_cache_path(folder_ + "/made", uuid_);
     const std::vector<std::byte> data_ = {std::byte{1}, std::byte{0}, std::byte{255}};

@@ -1,6 +1,8 @@
 #include "backends/vulkan/vulkan_device.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -216,7 +218,8 @@ TEST_F(VulkanDeviceTest, StatisticsOnlyWhereTheyAreKept) {
 }
 
 TEST_F(VulkanDeviceTest, KeepsItsPipelinesOnDisk) {
-    const std::string folder = testing::TempDir() + "unicorn_vulkan_device_test";
+    const std::string folder =
+        fmt::format("{}unicorn_vulkan_device_{}", testing::TempDir(), ::getpid());
     std::filesystem::remove_all(folder);
     open_device({.cache_folder = folder});
     ASSERT_TRUE(Pipeline::create(*device_, kFill));
