@@ -86,7 +86,8 @@ public:
                                                      std::size_t max_rows) = 0;
     /// Queues one replay of `program` over `batch` behind everything queued here before and every
     /// ticket in `after`; returns at once. What `batch` points to must stay as it is until the
-    /// ticket has been waited for. Errors: device_lost.
+    /// ticket has been waited for; a device with memory of its own has copied it when this returns.
+    /// Errors: device_lost.
     virtual Result<Ticket> submit(Program& program, const Batch& batch,
                                   std::span<const Ticket> after) = 0;
     /// Blocks until `ticket`, one of this device's, and everything queued before it has finished.

@@ -68,6 +68,9 @@ struct Engine::State {
         device::TensorRef id;  // [1, 1] int32, which the CPU reads
         std::unique_ptr<device::Program> program;
         device::Ticket done;
+        // The pass before it.
+        std::int32_t token = 0, position = 0, row = 0;
+        device::Run run;
     };
     memory::Allocation picker_logits, picker_ids;
     std::array<Picker, kAhead> pickers;  // without programs on the CPU
@@ -571,19 +574,21 @@ Status Engine::State::submit_pick(std::int32_t slot, std::size_t position, std::
         if (auto status = device->copy(cache.copies()); !status) return status;
         cache.copied();
     }
-    // The device has read all of it when submit() returns (ComputeProgram::submit).
-    const auto at = static_cast<std::int32_t>(position), row = std::int32_t{0};
-    const device::Run run = {0, 1, at, slot};
+    to.token = token;
+    to.position = static_cast<std::int32_t>(position);
+    to.run = {0, 1, to.position, slot};
     device::Batch pass;
-    pass.tokens = {&token, 1};
-    pass.positions = {&at, 1};
-    pass.runs = {&run, 1};
+    pass.tokens = {&to.token, 1};
+    pass.positions = {&to.position, 1};
+    pass.runs = {&to.run, 1};
     if (from != nullptr) pass.picked = from->id;
+    // The tables change before this pass has finished: devices with memory of their own have taken
+    // their copy when submit() returns.
     cache.describe(pass);
     auto ticket = device->submit(*body, pass, {});
     if (!ticket) return forward(ticket);
     device::Batch wanted;
-    wanted.logit_rows = {&row, 1};
+    wanted.logit_rows = {&to.row, 1};
     ticket = device->submit(*to.program, wanted, {});
     if (!ticket) return forward(ticket);
     to.done = *ticket;
