@@ -1,5 +1,5 @@
-// The matrix shaders compiled for the Radeon 780M (RADV without a GPU): nothing spills, and they use
-// the instructions that they are made for.
+// The matrix shaders compiled for the Radeon 780M (RADV without a GPU): nothing spills, and they
+// use the instructions that they are made for.
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -54,12 +54,13 @@ protected:
             };
             const std::size_t dots = count("v_dot4_i32_iu8");
             const std::size_t matrices = count("v_wmma_f32_16x16x16_f16");
-            std::printf("%-14s %-6s T %3u %s: %3g VGPRs, %2g a SIMD, %5g bytes of LDS, %5g "
-                        "instructions, %zu dot4, %zu wmma, %zu wide loads\n",
-                        std::string(name).c_str(), std::string(tensor::name(type)).c_str(), n_rows,
-                        epilogue == Epilogue::none ? "     " : "gated", value("VGPRs"),
-                        value("Subgroups per SIMD"), value("LDS size"), value("Instructions"),
-                        dots, matrices, count("global_load_b128"));
+            std::printf(
+                "%-14s %-6s T %3u %s: %3g VGPRs, %2g a SIMD, %5g bytes of LDS, %5g "
+                "instructions, %zu dot4, %zu wmma, %zu wide loads\n",
+                std::string(name).c_str(), std::string(tensor::name(type)).c_str(), n_rows,
+                epilogue == Epilogue::none ? "     " : "gated", value("VGPRs"),
+                value("Subgroups per SIMD"), value("LDS size"), value("Instructions"), dots,
+                matrices, count("global_load_b128"));
             EXPECT_EQ(value("Spilled VGPRs"), 0) << name << " " << tensor::name(type);
             EXPECT_EQ(value("Spilled SGPRs"), 0) << name << " " << tensor::name(type);
             EXPECT_EQ(value("Scratch size"), 0) << name << " " << tensor::name(type);
