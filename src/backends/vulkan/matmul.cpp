@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
 constexpr std::uint32_t kMostMatvecRows = 8;
-constexpr std::uint32_t kMostSplits = 16;
+constexpr std::uint32_t kMostSplits = 12;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 
 bool is_float(tensor::DType type) { return !tensor::info(type).quantized; }
@@ -113,9 +113,14 @@ Status Matmul::find_matrices() {
     return {};
 }
 
+// How many rows the matvec shaders take before matrix units are faster. On an H200, where packed
+// dot products have a quarter of the rate they need for more than 4 rows: by measurement.
 std::uint32_t Matmul::most_matvec_rows(tensor::DType type) const {
-    static_cast<void>(type);
-    return overrides.most_matvec_rows.value_or(kMostMatvecRows);
+    if (overrides.most_matvec_rows) return *overrides.most_matvec_rows;
+    if (is_float(type)) return 2;
+    if (device_.capabilities().description.type != DeviceType::discrete) return kMostMatvecRows;
+    const bool nibbles = type == tensor::DType::q4_0 || type == tensor::DType::q4_k;
+    return nibbles ? kMostMatvecRows : 6;
 }
 
 InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
@@ -205,7 +210,8 @@ MatvecShape Matmul::matvec_shape(const MatmulCall& call) const {
     if (device_.capabilities().description.is_software())
         return {.invocations = 64, .lane_rows = call.n_rows > 2 ? 1U : 2U};
     // Found by search on an H200 at Gemma 3 27B's shapes; others may differ by 10 %.
-    if (is_float(type)) return {.lane_rows = 2};
+    // More of these leave the registers.
+    if (is_float(type)) return {.lane_rows = gated || type == tensor::DType::f32 ? 1U : 2U};
     const bool many_units = call.cols / kernels::gpu_tile(type).unit_cols >= 128;
     if (call.n_rows == 1) {
         if (gated) return {.invocations = many_units ? 512U : 256U, .lane_rows = 2};
@@ -245,9 +251,12 @@ MatmulShape Matmul::matmul_shape(std::uint32_t n_rows) const {
     if (overrides.matmul) return *overrides.matmul;
     if (device_.capabilities().description.is_software())
         return {.bm = 32, .bn = 16, .wm = 32, .wn = 16};
-    // Found by search on an H200; more of the result in a subgroup spills on RDNA3.
+    // Found by search on an H200; 64 x 64 of the result in a subgroup spills on RDNA3.
     if (n_rows <= 16) return {.bm = 128, .bn = 16, .wm = 32, .wn = 16};
     if (n_rows <= 32) return {.bm = 128, .bn = 32, .wm = 32, .wn = 32};
+    constexpr std::uint32_t kNvidia = 0x10DE;
+    if (n_rows > 64 && device_.capabilities().description.vendor_id == kNvidia)
+        return {.bm = 128, .bn = 128, .wm = 64, .wn = 64};
     return {.bm = 128, .bn = 64, .wm = 64, .wn = 32};
 }
 
@@ -262,7 +271,7 @@ Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const std::uint32_t all_rows = params.out_rows[0] + params.out_rows[1] + params.out_rows[2];
     const std::size_t sums_bytes = std::size_t{4} * all_rows * call.n_rows;
     const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
-    const std::uint32_t wanted = discrete ? 264 : 16;
+    const std::uint32_t wanted = !discrete ? 16 : call.n_rows <= 32 ? 512 : 264;
     const std::uint32_t steps = ceil_div(call.cols, s.bk);
     std::uint32_t splits = std::min(wanted / (row_tiles * col_tiles), steps / 8);
     splits = overrides.splits.value_or(splits);

@@ -143,11 +143,11 @@ void main() {
     }
 
     load_step(begin, i, first_t);
-    for (uint step = begin; step < end; ++step) {
+    [[dont_unroll]] for (uint step = begin; step < end; ++step) {
         const uint base = BUFFERS == 2 ? step % 2 * BUFFER_WORDS : 0;
         stage(step, i, base);
-        if (step + 1 < end) load_step(step + 1, i, first_t);
         barrier();
+        if (step + 1 < end) load_step(step + 1, i, first_t);
         [[unroll]] for (uint k = 0; k < BK / TK; ++k) {
             coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[FM];
             [[unroll]] for (uint f = 0; f < FM; ++f) {

@@ -70,16 +70,22 @@ void decode(const tensor::BlockQ8_0& b, Decoded& out) {
 }
 
 void decode(const tensor::BlockQ2_K& b, Decoded& out) {
-    for (std::size_t i = 0; i < 256; ++i)
-        out.codes[i] = (b.qs[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4))) & 3;
+    for (std::size_t half = 0; half < 2; ++half) {
+        for (std::size_t s = 0; s < 4; ++s) {
+            for (std::size_t l = 0; l < 32; ++l)
+                out.codes[half * 128 + s * 32 + l] = (b.qs[half * 32 + l] >> (2 * s)) & 3;
+        }
+    }
     std::memcpy(out.sub, b.scales, 16);
     put_scale(out, b.d, b.dmin);
 }
 void decode(const tensor::BlockQ3_K& b, Decoded& out) {
-    for (std::size_t i = 0; i < 256; ++i) {
-        const int low = (b.qs[i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4))) & 3;
-        const int high = (b.hmask[i % 32] >> (i / 32)) & 1;
-        out.codes[i] = static_cast<std::uint8_t>(low | high << 2);
+    for (std::size_t s = 0; s < 8; ++s) {
+        for (std::size_t l = 0; l < 32; ++l) {
+            const int low = (b.qs[s / 4 * 32 + l] >> (2 * (s % 4))) & 3;
+            const int high = (b.hmask[l] >> s) & 1;
+            out.codes[s * 32 + l] = static_cast<std::uint8_t>(low | high << 2);
+        }
     }
     for (std::size_t j = 0; j < 16; ++j)
         out.sub[j] = static_cast<std::uint8_t>(tensor::q3_k_scale(b.scales, j) - 32);
@@ -95,28 +101,33 @@ void put_scales_and_minima(const std::uint8_t* scales, Decoded& out) {
 }
 
 void decode(const tensor::BlockQ4_K& b, Decoded& out) {
-    for (std::size_t i = 0; i < 256; ++i)
-        out.codes[i] = (b.qs[i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2))) & 15;
+    for (std::size_t s = 0; s < 8; ++s) {
+        for (std::size_t l = 0; l < 32; ++l)
+            out.codes[s * 32 + l] = (b.qs[s / 2 * 32 + l] >> (4 * (s % 2))) & 15;
+    }
     put_scales_and_minima(b.scales, out);
     put_scale(out, b.d, b.dmin);
 }
 void decode(const tensor::BlockQ5_K& b, Decoded& out) {
-    for (std::size_t i = 0; i < 256; ++i) {
-        const int low = (b.qs[i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2))) & 15;
-        const int high = (b.qh[i % 32] >> (i / 32)) & 1;
-        out.codes[i] = static_cast<std::uint8_t>(low | high << 4);
+    for (std::size_t s = 0; s < 8; ++s) {
+        for (std::size_t l = 0; l < 32; ++l) {
+            const int low = (b.qs[s / 2 * 32 + l] >> (4 * (s % 2))) & 15;
+            const int high = (b.qh[l] >> s) & 1;
+            out.codes[s * 32 + l] = static_cast<std::uint8_t>(low | high << 4);
+        }
     }
     put_scales_and_minima(b.scales, out);
     put_scale(out, b.d, b.dmin);
 }
 void decode(const tensor::BlockQ6_K& b, Decoded& out) {
-    for (std::size_t i = 0; i < 256; ++i) {
-        const std::size_t half = i / 128;
-        const std::size_t s = i / 32 % 4;
-        const std::size_t l = i % 32;
-        const int low = (b.ql[half * 64 + s % 2 * 32 + l] >> (4 * (s / 2))) & 15;
-        const int high = (b.qh[half * 32 + l] >> (2 * s)) & 3;
-        out.codes[i] = static_cast<std::uint8_t>(low | high << 4);
+    for (std::size_t i = 0; i < 8; ++i) {
+        const std::size_t half = i / 4;
+        const std::size_t s = i % 4;
+        for (std::size_t l = 0; l < 32; ++l) {
+            const int low = (b.ql[half * 64 + s % 2 * 32 + l] >> (4 * (s / 2))) & 15;
+            const int high = (b.qh[half * 32 + l] >> (2 * s)) & 3;
+            out.codes[i * 32 + l] = static_cast<std::uint8_t>(low | high << 4);
+        }
     }
     std::memcpy(out.sub, b.scales, 16);
     put_scale(out, b.d);
@@ -136,14 +147,11 @@ void put_unit(const std::uint8_t* codes, std::byte* pieces, std::size_t stride, 
     constexpr std::size_t kQuads = unit_cols / 4;
     constexpr std::size_t kQuadsInWord = 8 / bits;
     constexpr std::size_t kWords = kQuads / kQuadsInWord;
+    static_assert(kQuadOrder[0] == 0 && kQuadOrder[1] == 2 && kQuadOrder[2] == 1);
     std::uint32_t quads[kQuads];
-    for (std::size_t j = 0; j < kQuads; ++j) {
-        quads[j] = 0;
-        for (std::size_t byte = 0; byte < 4; ++byte) {
-            const std::uint32_t code = codes[4 * j + kQuadOrder[byte]];
-            quads[j] |= code << (8 * byte);
-        }
-    }
+    std::memcpy(quads, codes, sizeof(quads));
+    for (std::uint32_t& q : quads)
+        q = (q & 0xFF0000FFu) | (q & 0x0000FF00u) << 8 | (q & 0x00FF0000u) >> 8;
     constexpr std::uint32_t kLow = 0x01010101u * ((1u << bits) - 1);
     for (std::size_t w = 0; w < kWords; ++w) {
         std::uint32_t word = 0;
