@@ -51,7 +51,7 @@ const uint SHARED_WORDS = BUFFERS * BUFFER_WORDS > OUT_WORDS ? BUFFERS * BUFFER_
 shared uvec4 staged[SHARED_WORDS];
 
 // Of an invocation: its items of weights and its words of activations, of the next step. (Keeping
-// those of several steps took three times as long on an H200: they left the registers.)
+// those of several steps took three times as long on an H200.)
 Tile tile[ITEMS];
 Unit next_units[ITEMS];
 uvec4 next_x[X_ITEMS];
