@@ -1,7 +1,8 @@
 #include "variants.h"
 
-#include <array>
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <span>
 #include <utility>
 
@@ -25,7 +26,7 @@ using backends::vulkan::WorkPace;
 using device::TensorRef;
 using tensor::DType;
 
-constexpr std::size_t kMostRows = 512;     // EngineOptions::chunk_tokens
+constexpr std::size_t kMostRows = 512;  // EngineOptions::chunk_tokens
 constexpr std::size_t kMostSequences = 64;
 constexpr std::size_t kShortContext = 100, kLongContext = 32000;  // positions of decoded tokens
 // Layers of a kind have the same shapes, and every sixth is of the other kind: the rest repeat
@@ -36,7 +37,9 @@ constexpr std::size_t kLayers = 12;
 class Addresses final : public memory::TierAllocator {
 public:
     memory::Tier tier() const override { return memory::Tier::vram; }
-    memory::Usage usage() const override { return {.used = next_, .peak = next_, .budget = SIZE_MAX}; }
+    memory::Usage usage() const override {
+        return {.used = next_, .peak = next_, .budget = SIZE_MAX};
+    }
     Result<memory::Allocation> allocate(std::size_t bytes, std::size_t alignment) override {
         next_ = (next_ + alignment - 1) / alignment * alignment;
         const std::uint64_t address = next_;
@@ -150,16 +153,16 @@ public:
         const model::Config& c = m.config;
         Addresses addresses;
         model::Activations a;
-        const auto memory = model::allocate_activations(c, kMostRows, kMostSequences, addresses,
-                                                        addresses, a);
+        const auto memory =
+            model::allocate_activations(c, kMostRows, kMostSequences, addresses, addresses, a);
         if (!memory) return tl::unexpected(memory.error());
         std::vector<device::KvCache> caches;
         for (std::size_t i = 0; i < c.n_layers; ++i) {
             TensorRef pool = operand(kv_type, c.max_context * c.n_kv_heads, c.head_dim);
             pool.layout = device::Layout::rows;
-            caches.push_back({pool, pool,
-                              c.is_global(i) ? device::LayerGroup::global
-                                             : device::LayerGroup::local});
+            caches.push_back(
+                {pool, pool,
+                 c.is_global(i) ? device::LayerGroup::global : device::LayerGroup::local});
         }
         const model::ForwardPass pass = model::forward_pass(c, m.weights, a, caches);
         auto body = ComputeProgram::create(context_, pass.body, kMostRows);
@@ -173,7 +176,8 @@ public:
         if (!pick) return forward(pick);
 
         for (std::size_t n = 1; n <= kMostRows; ++n)
-            for (const std::size_t first : {std::size_t{0}, c.max_context - n})
+            for (const std::size_t first :
+                 {std::size_t{0}, c.max_context - std::min(n, c.max_context)})
                 if (auto s = compile(**body, 1, n, first); !s) return s;
         for (std::size_t n = 1; n <= kMostSequences; ++n) {
             for (const std::size_t at : {kShortContext, std::min(kLongContext, c.max_context - 1)})

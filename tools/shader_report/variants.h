@@ -32,13 +32,12 @@ struct Variant {
 
 using Variants = std::map<VariantKey, Variant>;
 
-/// Compiles what the steps of Gemma 3 27B, 4B and 1B and of the model in the file `bundled` dispatch
-/// on `device`, which may be one that compiles only: for matrices of every type, the recipes that
-/// mix types, each type of the KV cache, passes of 1 to 512 rows of a prompt and of 1 to 64
-/// sequences that decode at short and long contexts; with the path that the device takes by itself
-/// and with the others that UNICORN_VK_MATMUL can force.
-/// Errors: those of Matmul::create, ComputeProgram and Gguf::open; unsupported, when the driver
-/// tells nothing of what it compiled.
+/// Compiles what the steps of Gemma 3 27B, 4B and 1B and of the model in the file `bundled`
+/// dispatch on `device`, which may be one that compiles only: for matrices of every type, the
+/// recipes that mix types, each type of the KV cache, passes of 1 to 512 rows of a prompt and of 1
+/// to 64 sequences that decode at short and long contexts; with the path that the device takes by
+/// itself and with the others that UNICORN_VK_MATMUL can force. Errors: those of Matmul::create,
+/// ComputeProgram and Gguf::open; unsupported, when the driver tells nothing of what it compiled.
 Result<Variants> compile_variants(backends::vulkan::VulkanDevice& device,
                                   const std::string& bundled);
 

@@ -247,8 +247,8 @@ public:
     Status compile() {
         for (std::size_t i = 0; i < program_.steps_.size(); ++i) {
             next_ = i + 1 < program_.steps_.size() ? &program_.steps_[i + 1] : nullptr;
-            if (auto s = std::visit([&](const auto& one) { return record(one); },
-                                    program_.steps_[i]);
+            if (auto s =
+                    std::visit([&](const auto& one) { return record(one); }, program_.steps_[i]);
                 !s)
                 return s;
         }
@@ -258,12 +258,13 @@ public:
 private:
     /// VK_NULL_HANDLE while it only compiles.
     VkCommandBuffer commands() const {
-        return recording_.parts.empty() ? VK_NULL_HANDLE : recording_.parts.back().commands.handle();
+        return recording_.parts.empty() ? VK_NULL_HANDLE
+                                        : recording_.parts.back().commands.handle();
     }
 
     template <typename Params>
     void launch(const Pipeline& pipeline, const Params& params,
-                  std::array<std::uint32_t, 3> groups) const {
+                std::array<std::uint32_t, 3> groups) const {
         if (commands() != VK_NULL_HANDLE) pipeline.dispatch(commands(), params, groups);
     }
 
@@ -499,8 +500,7 @@ private:
                                static_cast<std::uint32_t>(s.cache.k.type)});
         if (!found) return forward(found);
         sync();
-        launch(**found, params,
-                           {u32(s.n_heads + 2 * s.n_kv_heads), u32(shape_.n_rows), 1});
+        launch(**found, params, {u32(s.n_heads + 2 * s.n_kv_heads), u32(shape_.n_rows), 1});
         return {};
     }
 
@@ -576,7 +576,7 @@ private:
             if (!found) return forward(found);
             sync();
             launch(**found, is_last ? last : parts,
-                               {is_last ? 1u : u32(kPickGroups), u32(shape_.n_logit_rows), 1});
+                   {is_last ? 1u : u32(kPickGroups), u32(shape_.n_logit_rows), 1});
         }
         return {};
     }
