@@ -22,7 +22,7 @@ struct VariantKey {
 
 struct Variant {
     std::uint32_t subgroup_size = 0;           // that the driver compiled it for
-    std::map<std::string, double> statistics;  // by the driver's names
+    std::map<std::string, double> statistics;  // by the driver's names, without hashes
     std::size_t n_wmma = 0;                    // v_wmma* instructions in its machine code
     std::size_t n_dot4 = 0;                    // v_dot4* instructions
 
