@@ -215,7 +215,7 @@ public:
           context_(program.context_),
           shape_(shape),
           recording_(recording),
-          base_(recording.data->device_address()) {}
+          base_(recording.data ? recording.data->device_address() : 0) {}
 
     Status run() {
         const Work work{shape_};
@@ -243,8 +243,30 @@ public:
         return end_part();
     }
 
+    /// Only compiles what run() would record.
+    Status compile() {
+        for (std::size_t i = 0; i < program_.steps_.size(); ++i) {
+            next_ = i + 1 < program_.steps_.size() ? &program_.steps_[i + 1] : nullptr;
+            if (auto s =
+                    std::visit([&](const auto& one) { return record(one); }, program_.steps_[i]);
+                !s)
+                return s;
+        }
+        return {};
+    }
+
 private:
-    VkCommandBuffer commands() const { return recording_.parts.back().commands.handle(); }
+    /// VK_NULL_HANDLE while it only compiles.
+    VkCommandBuffer commands() const {
+        return recording_.parts.empty() ? VK_NULL_HANDLE
+                                        : recording_.parts.back().commands.handle();
+    }
+
+    template <typename Params>
+    void launch(const Pipeline& pipeline, const Params& params,
+                std::array<std::uint32_t, 3> groups) const {
+        if (commands() != VK_NULL_HANDLE) pipeline.dispatch(commands(), params, groups);
+    }
 
     Status begin_part() {
         auto made = Commands::create(context_.device);
@@ -281,7 +303,7 @@ private:
 
     /// Before dispatches that use what the last ones wrote, or write what those read.
     void sync() {
-        if (dirty_) shader_barrier(context_.device, commands());
+        if (dirty_ && commands() != VK_NULL_HANDLE) shader_barrier(context_.device, commands());
         dirty_ = true;
     }
 
@@ -327,7 +349,7 @@ private:
         auto found = pipeline(name, spirv, sizeof(Params), std::move(constants));
         if (!found) return forward(found);
         sync();
-        (*found)->dispatch(commands(), params, {u32(rows), 1, 1});
+        launch(**found, params, {u32(rows), 1, 1});
         return {};
     }
 
@@ -344,10 +366,10 @@ private:
     Status norm(RmsNormParams params, bool adds) {
         const std::uint32_t invocations = (params.cols / 8 + 63) / 64 * 64;
         auto found = pipeline(adds ? "add_norm" : "rms_norm", shaders::kRmsNorm, sizeof(params),
-                              {invocations, adds ? 1u : 0u, params.int8 != 0 ? 1u : 0u});
+                              {invocations, adds ? 1u : 0u, quantized_ != 0 ? 1u : 0u});
         if (!found) return forward(found);
         sync();
-        (*found)->dispatch(commands(), params, {params.n_rows, 1, 1});
+        launch(**found, params, {params.n_rows, 1, 1});
         return {};
     }
 
@@ -394,9 +416,9 @@ private:
             if (i < outs.size()) call.outs[i] = outs[i];
             const InputForm form = context_.matmul->input_form(weights[i].type, n_rows);
             std::uint64_t& input = call.x[static_cast<std::size_t>(form)];
-            if (input != 0) continue;
+            if (input != 0 || form == InputForm::f32) continue;
             input = program_.scratch_->inputs[static_cast<std::size_t>(form)].device_address();
-            if (form == InputForm::int8 && x == quantized_) continue;
+            if (form == InputForm::int8 && quantized_ != 0 && x == quantized_) continue;
             if (!quantizes) sync();
             quantizes = true;
             if (auto s = context_.matmul->record_quantize(commands(), x, u32(n_rows), call.cols,
@@ -478,8 +500,7 @@ private:
                                static_cast<std::uint32_t>(s.cache.k.type)});
         if (!found) return forward(found);
         sync();
-        (*found)->dispatch(commands(), params,
-                           {u32(s.n_heads + 2 * s.n_kv_heads), u32(shape_.n_rows), 1});
+        launch(**found, params, {u32(s.n_heads + 2 * s.n_kv_heads), u32(shape_.n_rows), 1});
         return {};
     }
 
@@ -503,14 +524,14 @@ private:
         if (!shape_.tiles[group]) params.int8 = int8_for_next(s.out);
         const std::uint32_t dim = u32(s.head_dim), heads = u32(s.n_heads / s.n_kv_heads);
         const auto type = static_cast<std::uint32_t>(s.cache.k.type);
-        const std::uint32_t quantizes = params.int8 != 0 ? 1 : 0;
+        const std::uint32_t quantizes = quantized_ != 0 ? 1 : 0;
         const auto dispatch = [&](std::string_view name, std::span<const std::uint32_t> spirv,
                                   std::vector<std::uint32_t> constants, std::size_t items,
                                   std::size_t n_items) -> Status {
             auto found = pipeline(name, spirv, sizeof(params), std::move(constants));
             if (!found) return forward(found);
             params.items = base_ + items;
-            (*found)->dispatch(commands(), params, {u32(n_items), u32(s.n_kv_heads), 1});
+            launch(**found, params, {u32(n_items), u32(s.n_kv_heads), 1});
             return {};
         };
         sync();
@@ -554,8 +575,8 @@ private:
                 pipeline("pick_largest", shaders::kPickLargest, sizeof(parts), {is_last ? 1u : 0u});
             if (!found) return forward(found);
             sync();
-            (*found)->dispatch(commands(), is_last ? last : parts,
-                               {is_last ? 1u : u32(kPickGroups), u32(shape_.n_logit_rows), 1});
+            launch(**found, is_last ? last : parts,
+                   {is_last ? 1u : u32(kPickGroups), u32(shape_.n_logit_rows), 1});
         }
         return {};
     }
@@ -623,6 +644,7 @@ Status ComputeProgram::allocate_scratch() {
     scratch_ = std::make_unique<Scratch>();
     std::array<std::size_t, kInputForms> inputs{};
     std::size_t gathered = 0, up = 0, parts = 0, picks = 0;
+    const bool compiles_only = context_.device.capabilities().compiles_only;
     const auto needs = [&](const TensorRef& w) {
         for (std::size_t n = 1; n <= max_rows_; ++n) {
             const InputForm form = context_.matmul->input_form(w.type, n);
@@ -656,19 +678,20 @@ Status ComputeProgram::allocate_scratch() {
             if (known) continue;
             std::vector<float> frequencies(qkv->head_dim / 2);
             kernels::rope_frequencies(qkv->rope_base, qkv->rope_divisor, frequencies);
+            ropes.push_back({qkv->rope_base, qkv->rope_divisor, qkv->head_dim, 0});
+            if (compiles_only) continue;
             auto buffer =
                 VulkanBuffer::create(context_.device, frequencies.size() * sizeof(float),
                                      *context_.device.capabilities().tier(memory::Tier::vram));
             if (!buffer) return forward(buffer);
             if (auto status = buffer->upload(0, std::as_bytes(std::span(frequencies))); !status)
                 return status;
-            ropes.push_back(
-                {qkv->rope_base, qkv->rope_divisor, qkv->head_dim, buffer->device_address()});
+            ropes.back().frequencies = buffer->device_address();
             scratch_->rope_memory.push_back(std::move(*buffer));
         }
     }
     const auto allocate = [&](std::size_t bytes, memory::Allocation& to) -> Status {
-        if (bytes == 0) return {};
+        if (bytes == 0 || compiles_only) return {};
         auto memory = context_.vram.allocate(bytes, 64);
         if (!memory) return forward(memory);
         to = std::move(*memory);
@@ -691,6 +714,13 @@ Result<std::unique_ptr<ComputeProgram::Recording>> ComputeProgram::record(const 
     recording->data.emplace(std::move(*data));
     if (auto status = Recorder(*this, shape, *recording).run(); !status) return forward(status);
     return recording;
+}
+
+Status ComputeProgram::compile(const device::Batch& batch) {
+    const PassShape shape = shape_of(batch, attention_);
+    Recording recording(context_.device);
+    recording.layout = lay_out(shape, attention_);
+    return Recorder(*this, shape, recording).compile();
 }
 
 Result<ComputeProgram::Recording*> ComputeProgram::recording_for(const PassShape& shape) {

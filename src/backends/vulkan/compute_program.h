@@ -38,7 +38,8 @@ struct ComputeContext {
 class ComputeProgram final : public device::Program {
 public:
     static bool supports(const device::Step& step);
-    /// Errors: unsupported, out_of_memory, io (a shader that the driver refuses).
+    /// For a device that compiles only, no memory is allocated. Errors: unsupported, out_of_memory,
+    /// io (a shader that the driver refuses).
     static Result<std::unique_ptr<ComputeProgram>> create(ComputeContext& context,
                                                           std::span<const device::Step> steps,
                                                           std::size_t max_rows);
@@ -48,6 +49,11 @@ public:
     /// device's timeline at its end. Errors: device_lost; out_of_memory and io, when commands for a
     /// batch of this shape cannot be recorded.
     Result<std::uint64_t> submit(const device::Batch& batch);
+    /// Compiles every pipeline that submit() would dispatch for `batch`, by the same choices, and
+    /// records nothing: they are then in the context's `pipelines` and `matmul`. The arrays of
+    /// `batch` besides its runs may hold anything. Errors: io, a shader that the driver refuses;
+    /// unsupported.
+    Status compile(const device::Batch& batch);
     /// Takes the times of what has finished. Errors: device_lost.
     Status collect();
 

@@ -151,6 +151,23 @@ Result<std::vector<PipelineStatistic>> Pipeline::statistics() const {
     return statistics;
 }
 
+Result<std::uint32_t> Pipeline::subgroup_size() const {
+    if (!keeps_statistics_) {
+        return fail(ErrorCode::unsupported, "{}: no properties of shader {} were kept",
+                    device_->name(), name_);
+    }
+    VkPipelineInfoKHR info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_INFO_KHR};
+    info.pipeline = pipeline_;
+    VkPipelineExecutablePropertiesKHR properties = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR};
+    std::uint32_t count = 1;
+    const VkResult r = device_->vk().vkGetPipelineExecutablePropertiesKHR(device_->handle(), &info,
+                                                                          &count, &properties);
+    if (r != VK_SUCCESS)
+        return failed(r, fmt::format("{}: properties of shader {}", device_->name(), name_));
+    return properties.subgroupSize;
+}
+
 Result<std::string> Pipeline::assembly() const {
     const VolkDeviceTable& vk = device_->vk();
     if (!keeps_statistics_) {

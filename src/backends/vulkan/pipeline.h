@@ -48,8 +48,11 @@ public:
         dispatch_bytes(commands, std::as_bytes(std::span(&params, 1)), groups);
     }
 
+    const std::string& name() const { return name_; }
     /// Errors: unsupported, when the driver tells none or keep_statistics was not set.
     Result<std::vector<PipelineStatistic>> statistics() const;
+    /// Invocations of a subgroup as it was compiled. Errors: the same.
+    Result<std::uint32_t> subgroup_size() const;
     /// The shader's machine code as text. Errors: the same.
     Result<std::string> assembly() const;
 

@@ -11,9 +11,16 @@ Result<const Pipeline*> PipelineSet::get(std::string_view name,
     auto made = Pipeline::create(device_, {.name = name,
                                            .spirv = spirv,
                                            .push_constant_bytes = push_constant_bytes,
-                                           .constants = key.second});
+                                           .constants = key.second,
+                                           .keep_statistics = keep_statistics});
     if (!made) return forward(made);
     return &pipelines_.emplace(std::move(key), std::move(*made)).first->second;
+}
+
+void PipelineSet::each_pipeline(
+    const std::function<void(std::string_view, std::span<const std::uint32_t>, const Pipeline&)>&
+        use) const {
+    for (const auto& [key, made] : pipelines_) use(made.name(), key.second, made);
 }
 
 }  // namespace unicorn::backends::vulkan

@@ -1,6 +1,7 @@
 #pragma once
 // Pipelines made when they are first needed, and kept.
 
+#include <functional>
 #include <map>
 #include <utility>
 #include <vector>
@@ -19,6 +20,12 @@ public:
     Result<const Pipeline*> get(std::string_view name, std::span<const std::uint32_t> spirv,
                                 std::size_t push_constant_bytes,
                                 std::vector<std::uint32_t> constants);
+
+    /// Pipelines keep what the driver tells of them (for each_pipeline()).
+    bool keep_statistics = false;
+    /// Calls `use` with the name, the constants and the pipeline of each shader compiled so far.
+    void each_pipeline(const std::function<void(std::string_view, std::span<const std::uint32_t>,
+                                                const Pipeline&)>& use) const;
 
 private:
     using Key = std::pair<const std::uint32_t*, std::vector<std::uint32_t>>;
