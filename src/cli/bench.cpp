@@ -16,6 +16,7 @@
 #include "cli/plan_report.h"
 #include "cli/terminal.h"
 #include "engine/engine.h"
+#include "engine/sampler.h"
 #include "kernels/isa.h"
 #include "memory/bandwidth.h"
 
@@ -258,10 +259,21 @@ private:
         const std::size_t together = test.prompt ? test.tokens : 1;
         steps_before_ = engine.step_seconds();
         const auto start = std::chrono::steady_clock::now();
-        if (!test.prompt && test.sequences == 1 && engine.can_pick()) {
+        if (!test.prompt && test.sequences <= engine.max_decoding()) {
             // As a run with temperature 0 decodes.
-            auto s = engine.continue_greedily(
-                *inputs_[0].sequence, tokens_[0], test.tokens, [](std::int32_t) { return true; },
+            engine::SamplerOptions greedy;
+            greedy.temperature = 0;
+            std::vector<engine::Sampler> samplers;
+            std::vector<engine::Decoding> decodings;
+            for (std::size_t i = 0; i < inputs_.size(); ++i) {
+                auto sampler = engine::Sampler::create(greedy, engine.n_vocab());
+                if (!sampler) return forward(sampler);
+                samplers.push_back(std::move(*sampler));
+            }
+            for (std::size_t i = 0; i < inputs_.size(); ++i)
+                decodings.push_back({inputs_[i].sequence, &samplers[i], tokens_[0], test.tokens});
+            auto s = engine.decode(
+                decodings, [](std::size_t, std::int32_t) { return true; },
                 InterruptScope::requested);
             if (!s) return forward(s);
             const double seconds = seconds_since(start);

@@ -20,8 +20,8 @@ struct Run {
 /// Does not own its arrays; they must stay as they are until the pass has finished.
 struct Batch {
     std::span<const std::int32_t> tokens;  // [T] ids
-    /// When not empty, the ids are here when the pass begins (from PickLargest, on the same
-    /// device), and `tokens` only says how many.
+    /// When not empty, the ids are here when the pass begins (from PickLargest or Sample, on
+    /// the same device), and `tokens` only says how many.
     TensorRef picked;
     std::span<const std::int32_t> positions;   // [T]
     std::span<const Run> runs;                 // cover rows 0..T-1 in order, one sequence once

@@ -9,8 +9,8 @@ namespace unicorn::device {
 
 std::string_view step_name(std::size_t index) {
     constexpr std::array<std::string_view, std::variant_size_v<Step>> kNames = {
-        "embed",    "rms_norm", "project",      "qkv_to_cache",  "attention",      "gated_ffn",
-        "add_norm", "head",     "pick_largest", "await_weights", "release_weights"};
+        "embed",    "rms_norm", "project",      "qkv_to_cache", "attention",     "gated_ffn",
+        "add_norm", "head",     "pick_largest", "sample",       "await_weights", "release_weights"};
     return kNames[index];
 }
 

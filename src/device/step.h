@@ -109,6 +109,17 @@ struct PickLargest {
     std::size_t n_vocab = 0;
 };
 
+/// ids[i] = what the sampler of states[i] draws from logits[i, 0..n_vocab), exactly as
+/// engine/sampler.h does; -1 where nothing is above -inf. For the batch's logit rows. The states
+/// are brought up to date, and the logits may be changed. logits [rows, V]; states [rows, words of
+/// a kernels::draw::DrawState]; ids as PickLargest's.
+struct Sample {
+    TensorRef logits;
+    TensorRef states;
+    TensorRef ids;
+    std::size_t n_vocab = 0;
+};
+
 /// Waits until the streamed weights of `unit` may be read; the steps that do come after it.
 struct AwaitWeights {
     WeightGate* gate = nullptr;  // outlives the program
@@ -122,7 +133,7 @@ struct ReleaseWeights {
 };
 
 using Step = std::variant<Embed, RmsNorm, Project, QkvToCache, Attention, GatedFfn, AddNorm, Head,
-                          PickLargest, AwaitWeights, ReleaseWeights>;
+                          PickLargest, Sample, AwaitWeights, ReleaseWeights>;
 
 /// "embed", "rms_norm", "project", ...: for errors and breakdowns, by the index of the variant.
 std::string_view step_name(std::size_t index);

@@ -12,6 +12,7 @@
 #include "engine/load_weights.h"
 #include "engine/open_devices.h"
 #include "engine/plan_model.h"
+#include "engine/sampler.h"
 #include "formats/tensor_sums.h"
 #include "kernels/kv_page.h"
 #include "machine/profile.h"
@@ -62,18 +63,26 @@ struct Engine::State {
     std::unique_ptr<LayerStream> stream;  // nullptr when all layers are in memory
     std::unique_ptr<device::Program> body, head;
 
-    // Decoding that goes on by itself: passes in flight, each with a place for its id.
+    // Decoding that goes on by itself: passes in flight, each with a place for its ids.
     static constexpr std::size_t kAhead = 2;
     struct Picker {
-        device::TensorRef id;  // [1, 1] int32, which the CPU reads
-        std::unique_ptr<device::Program> program;
+        device::TensorRef ids;  // [1, rows] int32, which the CPU reads
+        std::unique_ptr<device::Program> pick, sample;
         device::Ticket done;
         // The pass before it.
-        std::int32_t token = 0, position = 0, row = 0;
-        device::Run run;
+        std::vector<std::int32_t> tokens, positions, rows;
+        std::vector<device::Run> runs;
     };
-    memory::Allocation picker_logits, picker_ids;
-    std::array<Picker, kAhead> pickers;  // without programs on the CPU
+    memory::Allocation picker_logits, picker_ids, picker_states;
+    std::array<Picker, kAhead> pickers;               // without programs on the CPU
+    kernels::draw::DrawState* draw_states = nullptr;  // of the rows, where the device draws
+
+    /// A decoding that has not ended.
+    struct Row {
+        std::size_t index = 0;  // of it
+        std::size_t n_drawn = 0;
+        std::int32_t token = 0;  // to be appended next
+    };
 
     // One batch at a time, in arrays that never grow past their reserve.
     struct {
@@ -88,10 +97,14 @@ struct Engine::State {
     Status place_weights(LoadWay load_way, const std::function<bool()>& cancel);
     Status make_programs();
     Status make_pickers();
-    /// Queues the pass over one token at `position` and the pick after it. The token is `token`, or
-    /// what `from` picks.
-    Status submit_pick(std::int32_t slot, std::size_t position, std::int32_t token,
+    /// Queues the pass over one more token of each row, and the drawing after it. With `from`,
+    /// the pass in flight, at the position after that, and the tokens are those it draws.
+    Status submit_pass(std::span<const Decoding> decodings, std::span<const Row> rows, bool samples,
                        const Picker* from, Picker& to);
+    /// Decodes until one of the rows ends, and removes those that have.
+    Status decode_stretch(std::span<const Decoding> decodings, std::vector<Row>& rows,
+                          const std::function<bool(std::size_t, std::int32_t)>& on_token,
+                          const std::function<bool()>& cancel);
     /// Whether what was computed can be trusted: nothing it was made from has changed.
     Status check_sources() const {
         if (stream != nullptr) {
@@ -216,30 +229,56 @@ Status Engine::State::make_programs() {
 }
 
 Status Engine::State::make_pickers() {
+    const std::size_t rows = std::min(options.max_sequences, kMaxDecoding);
     device::TensorRef logits = activations.logits;
-    logits.rows = 1;
-    auto memory = device->allocator(device->main_tier())->allocate(logits.cols * sizeof(float), 64);
+    logits.rows = rows;
+    auto memory =
+        device->allocator(device->main_tier())->allocate(rows * logits.cols * sizeof(float), 64);
     if (!memory) return forward(memory);
     picker_logits = std::move(*memory);
     logits.tier = device->main_tier();
     logits.host = picker_logits.host();
     logits.device_address = picker_logits.device_address();
-    constexpr std::size_t kApart = 64;  // bytes: a cache line each
-    auto ids = device->results().allocate(kAhead * kApart, kApart);
+    // Bytes of a pass: cache lines of its own.
+    const std::size_t apart = (rows * sizeof(std::int32_t) + 63) / 64 * 64;
+    auto ids = device->results().allocate(kAhead * apart, 64);
     if (!ids) return forward(ids);
     picker_ids = std::move(*ids);
+    auto state_memory = device->results().allocate(rows * sizeof(kernels::draw::DrawState), 64);
+    if (!state_memory) return forward(state_memory);
+    picker_states = std::move(*state_memory);
+    const device::TensorRef states = {
+        .tier = device->results().tier(),
+        .rows = rows,
+        .cols = sizeof(kernels::draw::DrawState) / sizeof(std::uint32_t),
+        .host = picker_states.host(),
+        .device_address = picker_states.device_address()};
+    const device::Head head_step{weights.output, activations.x, logits};
     for (std::size_t i = 0; i < kAhead; ++i) {
-        pickers[i].id = {.tier = device->results().tier(),
-                         .rows = 1,
-                         .cols = 1,
-                         .host = picker_ids.host() + i * kApart,
-                         .device_address = picker_ids.device_address() + i * kApart};
-        const std::array<device::Step, 2> steps = {
-            device::Head{weights.output, activations.x, logits},
-            device::PickLargest{logits, pickers[i].id, n_vocab}};
-        auto program = device->prepare(steps, 1);
+        Picker& picker = pickers[i];
+        picker.tokens.reserve(rows);
+        picker.positions.reserve(rows);
+        picker.rows.reserve(rows);
+        picker.runs.reserve(rows);
+        picker.ids = {.tier = device->results().tier(),
+                      .rows = 1,
+                      .cols = rows,
+                      .host = picker_ids.host() + i * apart,
+                      .device_address = picker_ids.device_address() + i * apart};
+        const std::array<device::Step, 2> picks = {
+            head_step, device::PickLargest{logits, picker.ids, n_vocab}};
+        auto program = device->prepare(picks, rows);
         if (!program) return forward(program);
-        pickers[i].program = std::move(*program);
+        picker.pick = std::move(*program);
+        const std::array<device::Step, 2> samples = {
+            head_step, device::Sample{logits, states, picker.ids, n_vocab}};
+        if (!device->supports(samples[1])) continue;
+        program = device->prepare(samples, rows);
+        if (!program) return forward(program);
+        picker.sample = std::move(*program);
+    }
+    if (pickers[0].sample != nullptr) {
+        draw_states = reinterpret_cast<kernels::draw::DrawState*>(picker_states.host());
     }
     return {};
 }
@@ -565,87 +604,152 @@ Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
     }
 }
 
-bool Engine::can_pick() const { return state_->pickers[0].program != nullptr; }
+std::size_t Engine::max_decoding() const { return state_->pickers[0].ids.cols; }
 
-Status Engine::State::submit_pick(std::int32_t slot, std::size_t position, std::int32_t token,
-                                  const Picker* from, Picker& to) {
-    cache.prepare_write(slot, position, 1);
+bool Engine::can_decode(const Sampler& sampler, std::size_t n_banned) const {
+    if (max_decoding() == 0) return false;
+    if (sampler.is_greedy() && n_banned == 0) return true;
+    return state_->draw_states != nullptr && sampler.fits_gpu(n_banned);
+}
+
+Status Engine::State::submit_pass(std::span<const Decoding> decodings, std::span<const Row> rows,
+                                  bool samples, const Picker* from, Picker& to) {
+    to.tokens.clear();
+    to.positions.clear();
+    to.rows.clear();
+    to.runs.clear();
+    for (const Row& row : rows) {
+        const Sequence::State& sequence = *decodings[row.index].sequence->state_;
+        const std::size_t position = sequence.tokens.size() + (from != nullptr ? 1 : 0);
+        cache.prepare_write(sequence.slot, position, 1);
+        const auto i = static_cast<std::int32_t>(to.rows.size());
+        to.tokens.push_back(row.token);
+        to.positions.push_back(static_cast<std::int32_t>(position));
+        to.rows.push_back(i);
+        to.runs.push_back({i, 1, static_cast<std::int32_t>(position), sequence.slot});
+    }
     if (!cache.copies().empty()) {
         if (auto status = device->copy(cache.copies()); !status) return status;
         cache.copied();
     }
-    to.token = token;
-    to.position = static_cast<std::int32_t>(position);
-    to.run = {0, 1, to.position, slot};
     device::Batch pass;
-    pass.tokens = {&to.token, 1};
-    pass.positions = {&to.position, 1};
-    pass.runs = {&to.run, 1};
-    if (from != nullptr) pass.picked = from->id;
+    pass.tokens = to.tokens;
+    pass.positions = to.positions;
+    pass.runs = to.runs;
+    if (from != nullptr) pass.picked = from->ids;
     // The tables change before this pass has finished: devices with memory of their own have taken
     // their copy when submit() returns.
     cache.describe(pass);
     auto ticket = device->submit(*body, pass, {});
     if (!ticket) return forward(ticket);
     device::Batch wanted;
-    wanted.logit_rows = {&to.row, 1};
-    ticket = device->submit(*to.program, wanted, {});
+    wanted.logit_rows = to.rows;
+    ticket = device->submit(samples ? *to.sample : *to.pick, wanted, {});
     if (!ticket) return forward(ticket);
     to.done = *ticket;
     return {};
 }
 
-Status Engine::continue_greedily(Sequence& sequence, std::int32_t token, std::size_t n,
-                                 const std::function<bool(std::int32_t)>& on_token,
-                                 const std::function<bool()>& cancel) {
-    State& s = *state_;
-    UNICORN_CHECK(can_pick() && sequence.state_->engine == &s);
-    Sequence::State& state = *sequence.state_;
-    if (state.n_computed != state.tokens.size()) {
-        // What a truncation left to compute goes first.
-        std::vector<std::int32_t> pending(
-            state.tokens.begin() + static_cast<std::ptrdiff_t>(state.n_computed),
-            state.tokens.end());
-        state.tokens.resize(state.n_computed);
-        const Input input{&sequence, pending, Logits::none};
-        if (auto status = evaluate({&input, 1}, {}, cancel); !status) return status;
-    }
-    const Input first{&sequence, {&token, 1}, Logits::last};
-    if (auto status = check_inputs({&first, 1}, s.n_vocab, s.options.context + 1 - n); !status)
-        return status;
-    const std::size_t start = state.tokens.size();
-    if (n == 0) return {};
-    if (auto status = s.submit_pick(state.slot, start, token, nullptr, s.pickers[0]); !status)
-        return status;
-    Status result;
-    for (std::size_t i = 0; i < n; ++i) {
-        State::Picker& now = s.pickers[i % State::kAhead];
-        State::Picker& next = s.pickers[(i + 1) % State::kAhead];
-        // The next pass is queued before this one's id is looked at: it takes the id itself.
-        Status ahead;
-        if (i + 1 < n) ahead = s.submit_pick(state.slot, start + i + 1, 0, &now, next);
-        result = s.device->wait(now.done);
-        if (result) result = s.check_sources();
-        if (!result) break;
-        state.tokens.push_back(token);
-        ++state.n_computed;
-        std::int32_t id = -1;
-        std::memcpy(&id, now.id.host, sizeof(id));
-        if (id < 0) {
-            result = fail(ErrorCode::invalid_file, "{}: the model's output is not a number",
-                          s.file.path());
-        } else if (cancel && cancel()) {
-            result = fail(ErrorCode::cancelled, "cancelled");
-        } else {
-            token = id;
-            if (on_token(id) && ahead) continue;
-            result = std::move(ahead);
+Status Engine::State::decode_stretch(std::span<const Decoding> decodings, std::vector<Row>& rows,
+                                     const std::function<bool(std::size_t, std::int32_t)>& on_token,
+                                     const std::function<bool()>& cancel) {
+    const bool samples = std::ranges::any_of(rows, [&](const Row& row) {
+        const Decoding& d = decodings[row.index];
+        return !d.sampler->is_greedy() || !d.banned.empty();
+    });
+    if (samples) {
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+            const Decoding& d = decodings[rows[i].index];
+            d.sampler->describe(d.banned, draw_states[i]);
         }
-        // A pass that nobody wants is under way: its keys are written over later.
-        if (i + 1 < n) static_cast<void>(s.device->wait(next.done));
+    }
+    std::size_t left = SIZE_MAX;  // passes until the first row has all its tokens
+    for (const Row& row : rows)
+        left = std::min(left, decodings[row.index].max_tokens - row.n_drawn);
+    if (auto status = submit_pass(decodings, rows, samples, nullptr, pickers[0]); !status)
+        return status;
+    std::vector<bool> ended(rows.size());
+    Status result;
+    bool ends = false;
+    for (std::size_t i = 0; i < left; ++i) {
+        Picker& now = pickers[i % kAhead];
+        Picker& next = pickers[(i + 1) % kAhead];
+        // The next pass is queued before this one's ids are looked at: it takes the ids itself.
+        const bool is_last = ends || i + 1 == left;
+        Status ahead;
+        if (!is_last) ahead = submit_pass(decodings, rows, samples, &now, next);
+        result = device->wait(now.done);
+        if (result) result = check_sources();
+        if (!result) break;
+        const auto* ids = reinterpret_cast<const std::int32_t*>(now.ids.host);
+        const bool cancels = cancel && cancel();
+        for (std::size_t r = 0; r < rows.size() && result; ++r) {
+            // What the pass in flight makes of one that has ended is written over later.
+            if (ended[r]) continue;
+            Row& row = rows[r];
+            const Decoding& d = decodings[row.index];
+            Sequence::State& sequence = *d.sequence->state_;
+            sequence.tokens.push_back(row.token);
+            ++sequence.n_computed;
+            if (ids[r] < 0) {
+                result = fail(ErrorCode::invalid_file, "{}: the model's output is not a number",
+                              file.path());
+            } else if (!cancels) {
+                row.token = ids[r];
+                ++row.n_drawn;
+                d.sampler->drew();
+                ended[r] = !on_token(row.index, ids[r]) || row.n_drawn == d.max_tokens;
+                ends = ends || ended[r];
+            }
+        }
+        if (result && cancels) result = fail(ErrorCode::cancelled, "cancelled");
+        if (result) result = std::move(ahead);
+        const bool all_ended = std::ranges::find(ended, false) == ended.end();
+        if (result && !all_ended && !is_last) continue;
+        // A pass that nobody wants may be under way: its keys are written over later.
+        if (!is_last && ahead) static_cast<void>(device->wait(next.done));
         break;
     }
+    std::size_t r = 0;
+    std::erase_if(rows, [&](const Row&) { return ended[r++]; });
     return result;
+}
+
+Status Engine::decode(std::span<const Decoding> decodings,
+                      const std::function<bool(std::size_t, std::int32_t)>& on_token,
+                      const std::function<bool()>& cancel) {
+    State& s = *state_;
+    if (decodings.size() > max_decoding()) {
+        return fail(ErrorCode::invalid_argument, "{} sequences to decode, at most {} at once",
+                    decodings.size(), max_decoding());
+    }
+    std::vector<State::Row> rows;
+    for (std::size_t i = 0; i < decodings.size(); ++i) {
+        const Decoding& d = decodings[i];
+        UNICORN_CHECK(d.sequence != nullptr && d.sequence->state_->engine == &s);
+        UNICORN_CHECK(d.sampler != nullptr && can_decode(*d.sampler, d.banned.size()));
+        for (std::size_t j = 0; j < i; ++j) UNICORN_CHECK(decodings[j].sequence != d.sequence);
+        const Input first{d.sequence, {&d.token, 1}, Logits::last};
+        const std::size_t room = s.options.context + 1 - std::min(d.max_tokens, s.options.context);
+        if (auto status = check_inputs({&first, 1}, s.n_vocab, room); !status) return status;
+        if (d.max_tokens > 0) rows.push_back({i, 0, d.token});
+    }
+    // What truncations left to compute goes first.
+    for (const Decoding& d : decodings) {
+        Sequence::State& sequence = *d.sequence->state_;
+        if (sequence.n_computed == sequence.tokens.size()) continue;
+        const std::vector<std::int32_t> pending(
+            sequence.tokens.begin() + static_cast<std::ptrdiff_t>(sequence.n_computed),
+            sequence.tokens.end());
+        sequence.tokens.resize(sequence.n_computed);
+        const Input input{d.sequence, pending, Logits::none};
+        if (auto status = evaluate({&input, 1}, {}, cancel); !status) return status;
+    }
+    while (!rows.empty()) {
+        if (auto status = s.decode_stretch(decodings, rows, on_token, cancel); !status)
+            return status;
+    }
+    return {};
 }
 
 Sequence::Sequence(std::unique_ptr<State> state) : state_(std::move(state)) {}

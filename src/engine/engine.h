@@ -65,6 +65,7 @@ struct MemoryUse {
 };
 
 class Engine;
+class Sampler;
 
 /// One timeline of tokens with its keys and values. Move-only; its Engine must outlive it.
 /// Not thread-safe, like the Engine.
@@ -109,6 +110,15 @@ struct Input {
 /// position in its sequence, and [V] logits that are valid during the call.
 using LogitsSink =
     std::function<void(std::size_t input, std::size_t position, std::span<const float> logits)>;
+
+/// A sequence that decodes by itself.
+struct Decoding {
+    Sequence* sequence = nullptr;
+    Sampler* sampler = nullptr;
+    std::int32_t token = 0;                  // appended first
+    std::size_t max_tokens = 0;              // drawn at most
+    std::span<const std::int32_t> banned{};  // never drawn
+};
 
 class Engine {
 public:
@@ -165,16 +175,23 @@ public:
     Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
                     const std::function<bool()>& cancel = {});
 
-    /// Whether continue_greedily() works here: where the device keeps the logits to itself.
-    bool can_pick() const;
-    /// Appends `token` to `sequence`, then the most likely token, and so on: the device picks each
-    /// one and goes on without waiting for the CPU. on_token() gets them in order and returns
-    /// whether to go on; at most `n` are made. Like a Sampler's with temperature 0, the last one is
-    /// not appended. Requires can_pick() and room for n tokens in the context.
-    /// Errors: as evaluate(); invalid_file, when no logit is a number.
-    Status continue_greedily(Sequence& sequence, std::int32_t token, std::size_t n,
-                             const std::function<bool(std::int32_t)>& on_token,
-                             const std::function<bool()>& cancel = {});
+    /// How many sequences decode() takes at once; 0 where it does not work: on the CPU, which reads
+    /// the logits anyway.
+    std::size_t max_decoding() const;
+    /// Whether decode() can draw for `sampler` with `n_banned` tokens ruled out:
+    /// Sampler::fits_gpu(), on a device that has 64-bit integers.
+    bool can_decode(const Sampler& sampler, std::size_t n_banned = 0) const;
+    /// Appends each one's token to its sequence, then the token that its sampler draws from the
+    /// logits, and so on: the device draws each one, exactly as the sampler would, and goes on
+    /// without waiting for the CPU. The last token of each is not appended. on_token() gets the
+    /// index in `decodings` and the token, accepts it with the sampler, as after Sampler::sample(),
+    /// and returns whether this one goes on. Samplers are left as if they had sampled. Requires
+    /// can_decode() of each, a sequence and a sampler of its own for each, and room in the context
+    /// for its max_tokens. Errors: as evaluate(); invalid_argument, when there are more than
+    /// max_decoding(); invalid_file, when no logit of one is a number.
+    Status decode(std::span<const Decoding> decodings,
+                  const std::function<bool(std::size_t index, std::int32_t id)>& on_token,
+                  const std::function<bool()>& cancel = {});
 
 private:
     friend class Sequence;

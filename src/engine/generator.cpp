@@ -139,12 +139,14 @@ Result<Generation> generate(Engine& engine, Sequence& sequence,
     Status status = evaluate(prompt.subspan(kept));
     result.prompt_s = seconds_since(start);
     start = Clock::now();
-    // With ignore_eos, the most likely token may be one that is not wanted.
-    const bool by_device = engine.can_pick() && sampler.is_greedy() && !options.ignore_eos;
+    const auto banned = options.ignore_eos ? stops : std::span<const std::int32_t>();
+    const bool by_device = engine.can_decode(sampler, banned.size());
     while (status && take(*drawn)) {
         if (by_device) {
-            status = engine.continue_greedily(sequence, result.ids.back(),
-                                              max_tokens - result.ids.size(), take, cancelled);
+            const Decoding decoding{&sequence, &sampler, result.ids.back(),
+                                    max_tokens - result.ids.size(), banned};
+            status = engine.decode(
+                {&decoding, 1}, [&](std::size_t, std::int32_t id) { return take(id); }, cancelled);
             break;
         }
         status = evaluate({&result.ids.back(), 1});

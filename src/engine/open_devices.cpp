@@ -64,8 +64,12 @@ std::uint64_t vulkan_scratch_bytes(const plan::ModelSpec& model, const plan::Wor
     // Inputs in int8 and in f16 side by side, gate and up of different types, rows for the head,
     // and partial attention, which is less than 1,024 workgroups' times 8 heads of 258 floats.
     const std::uint64_t partial = std::uint64_t{1024 + 64} * 8 * (model.head_dim + 2) * 4;
+    // Sequences that decode by themselves: logits, what the two passes in flight gather and
+    // quantise for the head, with and without sampling, and what selects and draws the tokens.
+    const std::uint64_t decoding = std::min(workload.sequences, kMaxDecoding) *
+                                   (model.n_vocab * 4 + 4 * model.dim * 8 + (128 << 10));
     return rows * most_cols * 4 + rows * model.ffn_dim * 4 +
-           plan::logit_rows(workload) * model.dim * 8 + partial;
+           plan::logit_rows(workload) * model.dim * 8 + partial + decoding;
 }
 
 }  // namespace unicorn::engine

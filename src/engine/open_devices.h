@@ -9,6 +9,10 @@
 
 namespace unicorn::engine {
 
+/// Sequences that a GPU decodes together by itself (Engine::decode), at most: their logits lie in
+/// its memory.
+inline constexpr std::size_t kMaxDecoding = 32;
+
 /// Whether `name` is that of a device with memory of its own: "vulkan", "vulkan:...".
 bool is_gpu(std::string_view name);
 

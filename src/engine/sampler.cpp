@@ -1,16 +1,21 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
+#include "base/check.h"
 #include "kernels/logits.h"
 
 namespace unicorn::engine {
+
+namespace draw = kernels::draw;
+
 namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
-constexpr float kLargest = std::numeric_limits<float>::max();
 
 // Without top-k, top-p first looks at this many of the best tokens (typical-p: of the most
 // typical), then at eight times as many, and so on: a model that is at all sure of itself has 95 %
@@ -23,19 +28,20 @@ constexpr auto kBetter = [](const auto& a, const auto& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 };
 
-std::uint64_t mix(std::uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
+
+void put_words(std::uint64_t x, std::uint32_t (&to)[2]) {
+    to[0] = static_cast<std::uint32_t>(x);
+    to[1] = static_cast<std::uint32_t>(x >> 32);
 }
 
 }  // namespace
 
-RandomStream::RandomStream(std::uint64_t seed) : state_(mix(seed)) {}
+RandomStream::RandomStream(std::uint64_t seed) : state_(draw::random_mix(seed)) {}
 
 std::uint64_t RandomStream::next() {
-    state_ += 0x9e3779b97f4a7c15u;
-    return mix(state_);
+    state_ += draw::random_step();
+    return draw::random_mix(state_);
 }
 
 double RandomStream::uniform() { return static_cast<double>(next() >> 11) * 0x1p-53; }
@@ -76,8 +82,27 @@ Result<Sampler> Sampler::create(const SamplerOptions& options, std::size_t n_voc
     return Sampler(options, n_vocab, *isa);
 }
 
+Sampler::Scale::Scale(double temperature) {
+    const double share = std::frexp(std::numbers::log2e / temperature, &exponent);
+    // Rounded to 32 bits, of which the first is set; 2^32 itself would be the next power.
+    mantissa = static_cast<std::uint32_t>(std::min(std::round(share * 0x1p32), 0x1p32 - 1));
+    exponent -= 32;
+}
+
 Sampler::Sampler(const SamplerOptions& options, std::size_t n_vocab, kernels::Isa isa)
-    : options_(options), isa_(isa), random_(options.seed), logits_(n_vocab) {
+    : options_(options),
+      isa_(isa),
+      base_scale_(1),
+      scale_(options.temperature > 0 ? double{options.temperature} : 1),
+      random_(options.seed),
+      logits_(n_vocab) {
+    if (options.top_p < 1)
+        top_p_share_ = static_cast<std::uint64_t>(std::ldexp(double{options.top_p}, 64));
+    // A token that is at the limit but for the rounding of a float is kept.
+    if (options.min_p > 0) {
+        const double most = -std::log2(double{options.min_p}) * 0x1p32;
+        most_distant_ = std::min(static_cast<std::uint64_t>(most), draw::farthest());
+    }
     candidates_.reserve(n_vocab);
     weights_.reserve(n_vocab);
     history_.reserve(options.penalty_last_n);
@@ -117,9 +142,7 @@ std::optional<std::int32_t> Sampler::sample(std::span<const float> logits) {
         if (candidates_.empty()) {
             keep_top_p_of_all();
         } else {
-            double total = 0;
-            for (const auto& c : candidates_) total += std::exp(double{c.logit} - double{best_});
-            candidates_.resize(top_p_count(total));
+            keep_top_p();
         }
     }
     if (options_.min_p > 0) keep_min_p();
@@ -134,7 +157,7 @@ void Sampler::load(std::span<const float> logits) {
     if (options_.logit_bias.empty() && !has_penalties()) return;
     for (const auto& [id, bias] : options_.logit_bias) {
         float& x = logits_[static_cast<std::size_t>(id)];
-        x = std::min(x + bias, kLargest);
+        x = std::bit_cast<float>(draw::biased(bits(x), bits(bias)));
     }
     if (has_penalties()) apply_penalties();
     best_ = kernels::max_logit(isa_, logits_);
@@ -154,11 +177,9 @@ void Sampler::apply_penalties() {
         std::size_t count = 0;
         for (; i < sorted_.size() && sorted_[i] == id; ++i) ++count;
         float& x = logits_[static_cast<std::size_t>(id)];
-        x = x > 0 ? x / o.repeat_penalty : x * o.repeat_penalty;
-        x -= o.presence_penalty + o.frequency_penalty * static_cast<float>(count);
-        // Penalties of extreme size overflow, to infinity or, against one, to NaN: a banned token
-        // stays banned, whatever else is asked of it.
-        x = std::isnan(x) ? kNever : std::min(x, kLargest);
+        x = std::bit_cast<float>(draw::penalised(bits(x), static_cast<std::uint32_t>(count),
+                                                 bits(o.repeat_penalty), bits(o.presence_penalty),
+                                                 bits(o.frequency_penalty)));
     }
 }
 
@@ -263,31 +284,99 @@ void Sampler::keep_typical() {
     best_ = candidates_.front().logit;
 }
 
-void Sampler::keep_min_p() {
-    const double lowest = double{best_} + std::log(double{options_.min_p});
-    std::erase_if(candidates_, [&](const Candidate& c) { return double{c.logit} < lowest; });
+// As draw::distance() of floats; the subtraction is the one that draw::plus() does.
+std::uint64_t Sampler::distance(float logit, std::uint32_t mantissa, int exponent) const {
+    return draw::distance(bits(best_ - logit), mantissa, exponent);
 }
 
+// As top_p_count(), of the candidates' own total.
+void Sampler::keep_top_p() {
+    weights_.clear();
+    std::uint64_t total = 0;
+    for (const auto& c : candidates_) {
+        weights_.push_back(
+            draw::weight(distance(c.logit, base_scale_.mantissa, base_scale_.exponent)));
+        total += weights_.back();
+    }
+    const std::uint64_t enough = draw::share_of(total, top_p_share_);
+    std::uint64_t sum = 0;
+    std::size_t n = 0;
+    do sum += weights_[n++];
+    while (n < candidates_.size() && sum < enough);
+    candidates_.resize(n);
+}
+
+void Sampler::keep_min_p() {
+    std::erase_if(candidates_, [&](const Candidate& c) {
+        return distance(c.logit, base_scale_.mantissa, base_scale_.exponent) > most_distant_;
+    });
+}
+
+// Walks until the drawn share is used up. The sum is exact: it is used up before the end.
 std::int32_t Sampler::draw() {
     weights_.clear();
-    double total = 0;
+    std::uint64_t total = 0;
     for (const auto& c : candidates_) {
-        const double weight =
-            std::exp((double{c.logit} - double{best_}) / double{options_.temperature});
-        weights_.push_back(static_cast<float>(weight));
-        total += double{weights_.back()};
+        weights_.push_back(draw::weight(distance(c.logit, scale_.mantissa, scale_.exponent)));
+        total += weights_.back();
     }
-    // Walks until the drawn share is used up. Rounding can leave a rest at the end; it falls to
-    // the last token that has any weight.
-    double rest = random_.uniform() * total;
-    std::int32_t id = candidates_.front().id;
-    for (std::size_t i = 0; i < candidates_.size(); ++i) {
-        if (weights_[i] == 0) continue;
-        id = candidates_[i].id;
-        rest -= double{weights_[i]};
-        if (rest < 0) break;
+    const std::uint64_t drawn = draw::share_of(random_.next(), total);
+    std::uint64_t sum = 0;
+    std::size_t i = 0;
+    while ((sum += weights_[i]) <= drawn) ++i;
+    return candidates_[i].id;
+}
+
+bool Sampler::fits_gpu(std::size_t n_banned) const {
+    const SamplerOptions& o = options_;
+    const bool few = o.temperature == 0 || (o.top_k > 0 && o.top_k < logits_.size() &&
+                                            o.top_k <= draw::kMaxTopK && o.typical_p >= 1);
+    return few && logits_.size() <= std::size_t{1} << draw::kIdBits &&
+           (!has_penalties() || o.penalty_last_n <= draw::kMaxHistory) &&
+           o.logit_bias.size() + n_banned <= draw::kMaxBias;
+}
+
+void Sampler::describe(std::span<const std::int32_t> banned, draw::DrawState& to) const {
+    UNICORN_CHECK(fits_gpu(banned.size()));
+    const SamplerOptions& o = options_;
+    to.is_greedy = o.temperature == 0 ? 1 : 0;
+    to.top_k = to.is_greedy != 0 ? 1 : static_cast<std::uint32_t>(o.top_k);
+    put_words(random_.counter(), to.random);
+    to.repeat_penalty = bits(o.repeat_penalty);
+    to.presence_penalty = bits(o.presence_penalty);
+    to.frequency_penalty = bits(o.frequency_penalty);
+    to.scale_mantissa = scale_.mantissa;
+    to.scale_exponent = scale_.exponent;
+    to.base_mantissa = base_scale_.mantissa;
+    to.base_exponent = base_scale_.exponent;
+    to.has_top_p = o.top_p < 1 ? 1 : 0;
+    put_words(top_p_share_, to.top_p);
+    put_words(o.min_p > 0 ? most_distant_ : draw::farthest(), to.most_distant);
+    to.history_size = has_penalties() ? static_cast<std::uint32_t>(o.penalty_last_n) : 0;
+    to.n_history = to.next_history = 0;
+    if (to.history_size > 0) {
+        to.n_history = static_cast<std::uint32_t>(history_.size());
+        to.next_history = static_cast<std::uint32_t>(history_next_);
+        for (std::size_t i = 0; i < history_.size(); ++i)
+            to.history[i] = static_cast<std::uint32_t>(history_[i]);
     }
-    return id;
+    to.n_bias = 0;
+    for (const std::int32_t id : banned) {
+        if (id < 0 || static_cast<std::size_t>(id) >= logits_.size()) continue;
+        const std::span known(to.bias_ids, to.n_bias);
+        if (std::ranges::find(known, static_cast<std::uint32_t>(id)) != known.end()) continue;
+        to.bias_ids[to.n_bias] = static_cast<std::uint32_t>(id);
+        to.bias[to.n_bias++] = draw::kNever;
+    }
+    for (const auto& [id, bias] : o.logit_bias) {
+        if (std::ranges::find(banned, id) != banned.end()) continue;
+        to.bias_ids[to.n_bias] = static_cast<std::uint32_t>(id);
+        to.bias[to.n_bias++] = bits(bias);
+    }
+}
+
+void Sampler::drew() {
+    if (options_.temperature != 0) static_cast<void>(random_.next());
 }
 
 }  // namespace unicorn::engine

@@ -1,8 +1,9 @@
 #pragma once
 // Chooses the next token from the logits. The same options, history and logits give the same
-// token in every form of the kernels and with every compiler: the generator is our own, and every
-// tie goes to the lower id. What is left is the C library's exp and log, whose last bit may differ
-// between two of them.
+// token in every form of the kernels, with every compiler, and on a GPU: the generator is our own,
+// every tie goes to the lower id, and what is drawn from the top-k is computed in integers
+// (kernels/draw.h). Without top-k, top-p and typical-p use the C library's exp and log, whose last
+// bit may differ between two of them.
 
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "kernels/draw.h"
 #include "kernels/isa.h"
 
 namespace unicorn::engine {
@@ -44,6 +46,7 @@ public:
     std::uint64_t next();
     /// In [0, 1), a multiple of 2^-53.
     double uniform();
+    std::uint64_t counter() const { return state_; }
 
 private:
     std::uint64_t state_;
@@ -71,6 +74,18 @@ public:
         return options_.temperature == 0 && options_.logit_bias.empty() && !has_penalties();
     }
 
+    /// Whether a GPU can draw in its place, to the same tokens, with `n_banned` tokens ruled out:
+    /// it takes the best only, or has a top-k of at most draw::kMaxTopK and no typical-p; and it
+    /// looks back on draw::kMaxHistory tokens, biases draw::kMaxBias and has 2^draw::kIdBits at
+    /// most.
+    bool fits_gpu(std::size_t n_banned) const;
+    /// Its options and its state, for a GPU that draws from here on; tokens of `banned` are never
+    /// drawn. Requires fits_gpu(banned.size()).
+    void describe(std::span<const std::int32_t> banned, kernels::draw::DrawState& to) const;
+    /// A GPU has drawn a token in its place: what sample() does to the state. The token is then to
+    /// be accept()ed, as the GPU has done.
+    void drew();
+
     /// As freshly created: no history, the seed's first number next.
     void reset();
 
@@ -92,17 +107,29 @@ private:
     void keep_top_p_of_all();
     void keep_typical();
     std::size_t top_p_count(double total) const;
+    void keep_top_p();
+    std::uint64_t distance(float logit, std::uint32_t mantissa, int exponent) const;
     void keep_min_p();
     std::int32_t draw();
 
+    /// log2(e) / t = mantissa * 2^exponent, as draw::distance() takes it.
+    struct Scale {
+        explicit Scale(double temperature);
+        std::uint32_t mantissa;
+        int exponent;
+    };
+
     SamplerOptions options_;
     kernels::Isa isa_;
+    Scale base_scale_, scale_;        // for temperature 1, and for that of the options
+    std::uint64_t top_p_share_ = 0;   // times 2^64
+    std::uint64_t most_distant_ = 0;  // min-p
     RandomStream random_;
-    float best_ = 0;                     // the largest logit, after bias and penalties
-    std::vector<float> logits_;          // [V], after bias and penalties
-    std::vector<Candidate> candidates_;  // what the stages so far left
-    std::vector<float> weights_;         // of each candidate, for draw()
-    std::vector<std::int32_t> history_;  // ring of the last penalty_last_n tokens
+    float best_ = 0;                      // the largest logit, after bias and penalties
+    std::vector<float> logits_;           // [V], after bias and penalties
+    std::vector<Candidate> candidates_;   // what the stages so far left
+    std::vector<std::uint64_t> weights_;  // of each candidate, for draw()
+    std::vector<std::int32_t> history_;   // ring of the last penalty_last_n tokens
     std::size_t history_next_ = 0;
     std::vector<std::int32_t> sorted_;  // history_ sorted, to count each id
 };

@@ -8,6 +8,8 @@
 #include <cstdlib>
 
 #include "engine/engine.h"
+#include "engine/generator.h"
+#include "engine/sampler.h"
 #include "testing/tiny_model.h"
 
 namespace unicorn::engine {
@@ -198,31 +200,53 @@ TEST_F(VulkanEngineTest, BatchesAndForksDoNotChangeLogits) {
     }
 }
 
+/// The tokens that `sampler` draws from the device's logits, one pass after the other.
+std::vector<std::int32_t> drawn_by_cpu(Engine& engine, Sequence& sequence, Sampler& sampler,
+                                       std::int32_t first, std::size_t n) {
+    std::vector<std::int32_t> ids;
+    for (std::int32_t id = first; ids.size() < n;) {
+        const Row logits = evaluate(engine, sequence, {&id, 1}, Logits::last).at(0);
+        id = sampler.sample(logits).value_or(-1);
+        sampler.accept(id);
+        ids.push_back(id);
+    }
+    return ids;
+}
+
+Sampler sampler_of(const Engine& engine, const SamplerOptions& options) {
+    return std::move(*Sampler::create(options, engine.n_vocab()));
+}
+
+SamplerOptions greedy() {
+    SamplerOptions options;
+    options.temperature = 0;
+    return options;
+}
+
 // The device feeds itself the tokens it picks: they are those that the logits say, and the sequence
 // goes on from there, also when it was stopped with a pass under way.
 TEST_F(VulkanEngineTest, PicksTheMostLikelyTokens) {
     EngineOptions options;
     options.context = 256;
     const auto engine = open(tiny("f32"), options);
-    ASSERT_TRUE(engine->can_pick());
+    Sampler sampler = sampler_of(*engine, greedy());
+    ASSERT_TRUE(engine->can_decode(sampler));
     const auto tokens = prompt(40);
     auto sequence = engine->create_sequence();
     ASSERT_TRUE(sequence);
     const std::int32_t first =
         most_likely(evaluate(*engine, *sequence, tokens, Logits::last).at(0));
-    std::vector<std::int32_t> expected, got;
-    for (std::int32_t id = first; expected.size() < 20;) {
-        id = most_likely(evaluate(*engine, *sequence, {&id, 1}, Logits::last).at(0));
-        expected.push_back(id);
-    }
+    const auto expected = drawn_by_cpu(*engine, *sequence, sampler, first, 20);
+    std::vector<std::int32_t> got;
     for (const std::size_t stop : {20U, 13U, 1U}) {
         sequence->truncate(tokens.size());
         got.clear();
-        const auto take = [&](std::int32_t id) {
+        const auto take = [&](std::size_t, std::int32_t id) {
             got.push_back(id);
             return got.size() < stop;
         };
-        ASSERT_TRUE(engine->continue_greedily(*sequence, first, 20, take));
+        const Decoding decoding{&*sequence, &sampler, first, 20};
+        ASSERT_TRUE(engine->decode({&decoding, 1}, take));
         EXPECT_EQ(got, std::vector<std::int32_t>(
                            expected.begin(), expected.begin() + static_cast<std::ptrdiff_t>(stop)));
         EXPECT_EQ(sequence->length(), tokens.size() + stop);
@@ -231,6 +255,97 @@ TEST_F(VulkanEngineTest, PicksTheMostLikelyTokens) {
     const std::int32_t next = expected[0];
     EXPECT_EQ(most_likely(evaluate(*engine, *sequence, {&next, 1}, Logits::last).at(0)),
               expected[1]);
+}
+
+// Sequences that decode together, each with a sampler of its own, get the tokens that they get
+// alone, one after the other; those that end early leave the others as they are.
+TEST_F(VulkanEngineTest, SequencesDecodeTogether) {
+    EngineOptions options;
+    options.context = 256;
+    options.max_sequences = 3;
+    const auto engine = open(tiny("f32"), options);
+    for (const bool all_greedy : {true, false}) {
+        std::vector<SamplerOptions> wanted(3, greedy());
+        if (!all_greedy) {
+            wanted[0] = {.temperature = 1.5f, .repeat_penalty = 1.2f, .seed = 3};
+            wanted[1] = {.top_k = 200, .top_p = 1, .frequency_penalty = 0.3f, .seed = 4};
+        }
+        const std::vector<std::size_t> lengths = {30, 9, 21}, stops = {12, 100, 20};
+        std::vector<Sequence> sequences;
+        std::vector<Sampler> samplers;
+        std::vector<std::vector<std::int32_t>> expected, got(3);
+        for (std::uint32_t i = 0; i < 3; ++i) {
+            const auto tokens = prompt(20 + 15 * i, i + 1);
+            sequences.push_back(std::move(*engine->create_sequence()));
+            samplers.push_back(sampler_of(*engine, wanted[i]));
+            evaluate(*engine, sequences[i], tokens, Logits::none);
+            expected.push_back(drawn_by_cpu(*engine, sequences[i], samplers[i], 7, 31));
+            sequences[i].truncate(tokens.size());
+            samplers[i].reset();
+        }
+        std::vector<Decoding> decodings;
+        for (std::size_t i = 0; i < 3; ++i) {
+            ASSERT_TRUE(engine->can_decode(samplers[i]));
+            decodings.push_back({&sequences[i], &samplers[i], 7, lengths[i]});
+        }
+        const auto take = [&](std::size_t i, std::int32_t id) {
+            got[i].push_back(id);
+            samplers[i].accept(id);
+            return got[i].size() < stops[i];
+        };
+        ASSERT_TRUE(engine->decode(decodings, take));
+        for (std::size_t i = 0; i < 3; ++i) {
+            const auto n = std::min(lengths[i], stops[i]);
+            EXPECT_EQ(got[i].size(), n);
+            // The samplers and sequences go on as if the CPU had drawn.
+            const auto rest =
+                drawn_by_cpu(*engine, sequences[i], samplers[i], got[i].back(), 31 - n);
+            got[i].insert(got[i].end(), rest.begin(), rest.end());
+            EXPECT_EQ(got[i], expected[i]) << i;
+        }
+    }
+}
+
+// generate() lets the device draw where it can, and draws on the CPU where it cannot: from the same
+// logits, the same tokens.
+TEST_F(VulkanEngineTest, GeneratesWhatTheCpusSamplerDraws) {
+    EngineOptions options;
+    options.context = 256;
+    const auto engine = open(tiny("f32"), options);
+    const auto tokens = prompt(30);
+    std::vector<SamplerOptions> all(7);
+    all[0] = greedy();
+    all[1].seed = 5;
+    all[2] = {.temperature = 0.7f, .top_k = 40, .min_p = 0.05f, .seed = 6};
+    all[3] = {.temperature = 2, .top_k = 500, .top_p = 1, .repeat_penalty = 1.3f, .seed = 7};
+    all[4] = {.presence_penalty = 1, .frequency_penalty = 0.5f, .logit_bias = {{9, 2.0f}}};
+    all[5] = {.typical_p = 0.9f, .seed = 8};
+    all[6] = {.top_k = 0, .seed = 9};
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        SCOPED_TRACE(i);
+        Sampler sampler = sampler_of(*engine, all[i]);
+        EXPECT_EQ(engine->can_decode(sampler), i < 5);
+        GenerateOptions how;
+        how.max_tokens = 60;
+        how.ignore_eos = true;
+        auto sequence = engine->create_sequence();
+        const auto got = generate(*engine, *sequence, tokens, sampler, how, {}, {});
+        ASSERT_TRUE(got) << got.error().message;
+
+        sequence->truncate(0);
+        sampler.reset();
+        for (const std::int32_t id : tokens) sampler.accept(id);
+        std::vector<std::int32_t> expected, next = tokens;
+        while (expected.size() < 60) {
+            Row logits = evaluate(*engine, *sequence, next, Logits::last).at(0);
+            for (const std::int32_t id : engine->stop_ids())
+                logits[static_cast<std::size_t>(id)] = -HUGE_VALF;
+            expected.push_back(sampler.sample(logits).value_or(-1));
+            sampler.accept(expected.back());
+            next = {expected.back()};
+        }
+        EXPECT_EQ(got->ids, expected);
+    }
 }
 
 TEST_F(VulkanEngineTest, SaysWhatDoesNotFit) {

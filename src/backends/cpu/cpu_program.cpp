@@ -81,6 +81,8 @@ struct Supports {
         return is_f32(s.logits) && on_host(s.ids) && s.ids.cols >= s.logits.rows &&
                s.n_vocab <= s.logits.cols;
     }
+    // The CPU reads logits where they are: its sampler is engine/sampler.h.
+    bool operator()(const device::Sample&) const { return false; }
     bool operator()(const device::AwaitWeights& s) const { return s.gate != nullptr; }
     bool operator()(const device::ReleaseWeights& s) const { return s.gate != nullptr; }
 };

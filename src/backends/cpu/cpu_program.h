@@ -101,6 +101,7 @@ private:
     void run_step(const device::AddNorm& step, Context& context);
     void run_step(const device::Head& step, Context& context);
     void run_step(const device::PickLargest& step, Context& context);
+    void run_step(const device::Sample& step, Context& context);
     void run_step(const device::AwaitWeights& step, Context& context);
     void run_step(const device::ReleaseWeights& step, Context& context);
 

@@ -8,6 +8,7 @@
 
 #include "backends/cpu/cpu_program.h"
 #include "backends/cpu/work.h"
+#include "base/check.h"
 #include "kernels/dequantize.h"
 #include "kernels/gated_gelu.h"
 #include "kernels/kv_page.h"
@@ -206,6 +207,9 @@ void CpuProgram::run_step(const device::PickLargest& step, Context& context) {
             any ? static_cast<std::int32_t>(std::ranges::find(logits, most) - logits.begin()) : -1;
     }
 }
+
+// supports() refuses it.
+void CpuProgram::run_step(const device::Sample&, Context&) { UNICORN_CHECK(false); }
 
 // The barriers before and after these two make every thread wait for the gate, and the gate for
 // every thread.

@@ -245,6 +245,7 @@ Result<Capabilities> query_capabilities(VkPhysicalDevice device,
     out.max_subgroup_size = v13.maxSubgroupSize;
     out.timestamp_period_ns = static_cast<double>(limits.timestampPeriod);
     out.dot4_accelerated = v13.integerDotProduct4x8BitPackedSignedAccelerated == VK_TRUE;
+    out.int64 = offered.core.features.shaderInt64 == VK_TRUE;
     out.host_import_alignment = host.minImportedHostPointerAlignment;
     std::memcpy(out.cache_uuid, properties.properties.pipelineCacheUUID, VK_UUID_SIZE);
 

@@ -75,6 +75,7 @@ struct Capabilities {
 
     std::vector<MatrixShape> matrix_shapes;  // VK_KHR_cooperative_matrix; empty: none
     bool dot4_accelerated = false;           // packed 4 x int8 dot products are one instruction
+    bool int64 = false;                      // shaders have 64-bit integers
     bool host_import = false;                // VK_EXT_external_memory_host
     std::uint64_t host_import_alignment = 0;
     bool dma_buf = false;                // VK_EXT_external_memory_dma_buf

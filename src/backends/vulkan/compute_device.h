@@ -37,7 +37,7 @@ public:
     memory::TierAllocator* allocator(memory::Tier tier) override;
     memory::TierAllocator& results() override { return *results_; }
     bool supports(const device::Step& step) const override {
-        return ComputeProgram::supports(step);
+        return ComputeProgram::supports(*device_, step);
     }
     device::Placement place(const device::TensorRef& matrix) const override;
     /// An error shows at the next submit().

@@ -20,8 +20,14 @@
 #include "backends/vulkan/qkv_to_cache.params.h"
 #include "backends/vulkan/rms_norm.comp.h"
 #include "backends/vulkan/rms_norm.params.h"
+#include "backends/vulkan/sample.params.h"
+#include "backends/vulkan/sample_adjust.comp.h"
+#include "backends/vulkan/sample_collect.comp.h"
+#include "backends/vulkan/sample_count.comp.h"
+#include "backends/vulkan/sample_draw.comp.h"
 #include "backends/vulkan/vulkan_error.h"
 #include "base/check.h"
+#include "kernels/draw.h"
 #include "kernels/gpu_tiles.h"
 #include "kernels/kv_page.h"
 #include "kernels/rope.h"
@@ -68,6 +74,8 @@ bool caches(const device::KvCache& cache, std::size_t head_dim) {
 bool norms(std::size_t cols) { return cols % 32 == 0 && cols <= 8 * kRowThreads; }
 
 struct Supports {
+    bool has_int64 = false;
+
     bool operator()(const device::Embed& s) const {
         return multiplies(s.weights) && has_cols(s.out, s.weights.cols);
     }
@@ -103,6 +111,13 @@ struct Supports {
     bool operator()(const device::PickLargest& s) const {
         return has_cols(s.logits, s.logits.cols) && here(s.ids) && s.ids.cols >= s.logits.rows &&
                s.n_vocab <= s.logits.cols;
+    }
+    bool operator()(const device::Sample& s) const {
+        return has_int64 && has_cols(s.logits, s.logits.cols) && here(s.states) &&
+               s.states.rows >= s.logits.rows &&
+               s.states.cols * sizeof(std::uint32_t) == sizeof(kernels::draw::DrawState) &&
+               here(s.ids) && s.ids.cols >= s.logits.rows && s.n_vocab <= s.logits.cols &&
+               s.n_vocab <= std::size_t{1} << kernels::draw::kIdBits;
     }
     // Streamed layers would need a submission each, and the CPU between them.
     bool operator()(const device::AwaitWeights&) const { return false; }
@@ -150,6 +165,9 @@ struct Work {
     WorkSize operator()(const device::PickLargest& s) const {
         return {static_cast<double>(shape.n_logit_rows * s.n_vocab) * 4, 0};
     }
+    WorkSize operator()(const device::Sample& s) const {
+        return {static_cast<double>(shape.n_logit_rows * s.n_vocab) * 4 * (kSampleDigits + 1), 0};
+    }
     WorkSize operator()(const device::AwaitWeights&) const { return {}; }
     WorkSize operator()(const device::ReleaseWeights&) const { return {}; }
 };
@@ -167,9 +185,10 @@ struct RopeTable {
 struct ComputeProgram::Scratch {
     std::array<memory::Allocation, kInputForms> inputs;  // by form: the widest input in it
     memory::Allocation gathered;                         // [T, D]: rows of the head
-    memory::Allocation up;     // [T, F]: where gate and up are of different types
-    memory::Allocation parts;  // of split attention
-    memory::Allocation picks;  // [rows, kPickGroups] values, then as many ids
+    memory::Allocation up;          // [T, F]: where gate and up are of different types
+    memory::Allocation parts;       // of split attention
+    memory::Allocation picks;       // [rows, kPickGroups] values, then as many ids
+    memory::Allocation selections;  // [rows]
     std::vector<RopeTable> ropes;
     std::vector<VulkanBuffer> rope_memory;
 };
@@ -581,6 +600,37 @@ private:
         return {};
     }
 
+    Status record(const device::Sample& s) {
+        if (shape_.n_logit_rows == 0) return {};
+        SampleParams params = {.logits = s.logits.device_address,
+                               .states = s.states.device_address,
+                               .selections = program_.scratch_->selections.device_address(),
+                               .ids = s.ids.device_address,
+                               .n = u32(s.n_vocab),
+                               .stride = u32(s.logits.cols),
+                               .digit = 0,
+                               .unused = 0};
+        const auto dispatch = [&](std::string_view name, std::span<const std::uint32_t> spirv,
+                                  std::uint32_t groups) -> Status {
+            auto found = pipeline(name, spirv, sizeof(params), {});
+            if (!found) return forward(found);
+            sync();
+            (*found)->dispatch(commands(), params, {groups, u32(shape_.n_logit_rows), 1});
+            return {};
+        };
+        if (auto status = dispatch("sample_adjust", shaders::kSampleAdjust, 1); !status)
+            return status;
+        for (; params.digit < kSampleDigits; ++params.digit) {
+            if (auto status = dispatch("sample_count", shaders::kSampleCount, kSampleGroups);
+                !status)
+                return status;
+        }
+        if (auto status = dispatch("sample_collect", shaders::kSampleCollect, kSampleGroups);
+            !status)
+            return status;
+        return dispatch("sample_draw", shaders::kSampleDraw, 1);
+    }
+
     Status record(const device::AwaitWeights&) { return {}; }
     Status record(const device::ReleaseWeights&) { return {}; }
 
@@ -594,7 +644,9 @@ private:
     bool dirty_ = false;
 };
 
-bool ComputeProgram::supports(const device::Step& step) { return std::visit(Supports{}, step); }
+bool ComputeProgram::supports(const VulkanDevice& device, const device::Step& step) {
+    return std::visit(Supports{device.capabilities().int64}, step);
+}
 
 ComputeProgram::ComputeProgram(ComputeContext& context) : context_(context) {
     context_.programs.push_back(this);
@@ -614,7 +666,7 @@ Result<std::unique_ptr<ComputeProgram>> ComputeProgram::create(ComputeContext& c
                                                                std::size_t max_rows) {
     auto program = std::unique_ptr<ComputeProgram>(new ComputeProgram(context));
     for (std::size_t i = 0; i < steps.size(); ++i) {
-        bool ok = supports(steps[i]);
+        bool ok = supports(context.device, steps[i]);
         if (const auto* s = std::get_if<device::Attention>(&steps[i]); ok && s != nullptr) {
             // The lists of work are made once for all layers of a group.
             AttentionShape& known = program->attention_[static_cast<std::size_t>(s->cache.group)];
@@ -643,7 +695,7 @@ Result<std::unique_ptr<ComputeProgram>> ComputeProgram::create(ComputeContext& c
 Status ComputeProgram::allocate_scratch() {
     scratch_ = std::make_unique<Scratch>();
     std::array<std::size_t, kInputForms> inputs{};
-    std::size_t gathered = 0, up = 0, parts = 0, picks = 0;
+    std::size_t gathered = 0, up = 0, parts = 0, picks = 0, selections = 0;
     const bool compiles_only = context_.device.capabilities().compiles_only;
     const auto needs = [&](const TensorRef& w) {
         for (std::size_t n = 1; n <= max_rows_; ++n) {
@@ -666,6 +718,8 @@ Status ComputeProgram::allocate_scratch() {
             gathered = std::max(gathered, max_rows_ * head->x.cols * sizeof(float));
         } else if (std::holds_alternative<device::PickLargest>(step)) {
             picks = max_rows_ * kPickGroups * (sizeof(float) + sizeof(std::int32_t));
+        } else if (std::holds_alternative<device::Sample>(step)) {
+            selections = max_rows_ * sizeof(SampleSelection);
         } else if (const auto* attention = std::get_if<device::Attention>(&step)) {
             parts = std::max(parts, max_parts(attention->n_kv_heads) * attention->n_heads *
                                         (attention->head_dim + 2) * sizeof(float));
@@ -702,6 +756,7 @@ Status ComputeProgram::allocate_scratch() {
     if (auto status = allocate(gathered, scratch_->gathered); !status) return status;
     if (auto status = allocate(up, scratch_->up); !status) return status;
     if (auto status = allocate(picks, scratch_->picks); !status) return status;
+    if (auto status = allocate(selections, scratch_->selections); !status) return status;
     return allocate(parts, scratch_->parts);
 }
 

@@ -37,7 +37,7 @@ struct ComputeContext {
 
 class ComputeProgram final : public device::Program {
 public:
-    static bool supports(const device::Step& step);
+    static bool supports(const VulkanDevice& device, const device::Step& step);
     /// For a device that compiles only, no memory is allocated. Errors: unsupported, out_of_memory,
     /// io (a shader that the driver refuses).
     static Result<std::unique_ptr<ComputeProgram>> create(ComputeContext& context,

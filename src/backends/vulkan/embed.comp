@@ -14,7 +14,8 @@ layout(buffer_reference, std430, buffer_reference_align = 16) writeonly buffer V
 layout(push_constant) uniform Push { EmbedParams p; };
 
 void main() {
-    const uint t = gl_WorkGroupID.x, token = uint(p.tokens.at[t]);
+    // -1, where the pass before found no number to pick, stays within the matrix.
+    const uint t = gl_WorkGroupID.x, token = uint(max(p.tokens.at[t], 0));
     const Tile tile = tile_at(p.weights, p.cols, token / ROWS);
     const uint quads = UNIT_COLS / 4;  // of a unit
     for (uint i = gl_LocalInvocationIndex; i < p.cols / 4; i += gl_WorkGroupSize.x)
