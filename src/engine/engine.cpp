@@ -51,6 +51,11 @@ struct Engine::State {
     Result<text::ChatTemplate> chat_template = fail(ErrorCode::not_found, "no chat template");
     std::vector<std::int32_t> stop_ids;
     std::size_t n_vocab = 0;
+    LoadWay load_way{};
+    device::DeviceInfo device_info;           // outlives a device that is lost
+    std::vector<Sequence::State*> sequences;  // all there are
+    std::size_t n_rebuilt = 0;
+    bool is_ready = true;  // not after a loss, when the device could not be set up again
 
     // In the order of dependence: the device outlives what it allocated and prepared.
     std::unique_ptr<device::Device> device;
@@ -86,15 +91,17 @@ struct Engine::State {
 
     // One batch at a time, in arrays that never grow past their reserve.
     struct {
+        std::vector<std::size_t> first_logits;  // by input: the first position to hand out
+        std::vector<std::size_t> lengths;       // by input: tokens before the call
         std::vector<std::int32_t> tokens, positions;
         std::vector<device::Run> runs;
         std::vector<std::int32_t> logit_rows;
         std::vector<std::size_t> logit_inputs;  // for each logit row, whose it is
     } batch;
 
-    Status prepare(LoadWay load_way, const std::function<bool()>& cancel);
+    Status prepare(const std::function<bool()>& cancel);
     /// Loads what stays in memory and sets up the stream of what does not.
-    Status place_weights(LoadWay load_way, const std::function<bool()>& cancel);
+    Status place_weights(const std::function<bool()>& cancel);
     Status make_programs();
     Status make_pickers();
     /// Queues the pass over one more token of each row, and the drawing after it. With `from`,
@@ -115,6 +122,21 @@ struct Engine::State {
     std::size_t max_logit_rows() const { return activations.logits.rows; }
     /// Runs the batch and hands out its logits.
     Status run_batch(const LogitsSink& sink);
+    /// As Engine::evaluate(). `rebuilt`: whether the call has set the device up again.
+    Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
+                    const std::function<bool()>& cancel, bool& rebuilt);
+    /// Computes what sequences have pending.
+    Status evaluate_pending(std::span<const Decoding> decodings, std::span<const Row> rows,
+                            const std::function<bool()>& cancel, bool& rebuilt);
+    /// After `error`: whether to try again, on a device that was set up anew, where nothing is
+    /// computed yet. Errors: `error`, when it is no loss; device_lost, when this is the second one;
+    /// what setting up gives.
+    Status recover(Error error, const std::function<bool()>& cancel, bool& rebuilt);
+    /// Gives everything that a lost device had back, opens it anew, loads the weights, and gives
+    /// sequences slots of the new cache. When it fails, is_ready says so.
+    Status set_up_again(const std::function<bool()>& cancel);
+    /// Tries once more where setting up has failed.
+    Status ensure_device(const std::function<bool()>& cancel, bool& rebuilt);
 };
 
 namespace {
@@ -187,7 +209,7 @@ Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::siz
 
 }  // namespace
 
-Status Engine::State::prepare(LoadWay load_way, const std::function<bool()>& cancel) {
+Status Engine::State::prepare(const std::function<bool()>& cancel) {
     auto bound = model::bind_weights(file, config);
     if (!bound) return forward(bound);
     weights = std::move(*bound);
@@ -205,9 +227,11 @@ Status Engine::State::prepare(LoadWay load_way, const std::function<bool()>& can
     if (!memory) return forward(memory);
     activation_memory = std::move(*memory);
 
-    if (auto status = place_weights(load_way, cancel); !status) return status;
+    if (auto status = place_weights(cancel); !status) return status;
     if (auto status = make_programs(); !status) return status;
 
+    batch.first_logits.reserve(options.max_sequences);
+    batch.lengths.reserve(options.max_sequences);
     batch.tokens.reserve(options.chunk_tokens);
     batch.positions.reserve(options.chunk_tokens);
     batch.runs.reserve(options.max_sequences);
@@ -283,7 +307,7 @@ Status Engine::State::make_pickers() {
     return {};
 }
 
-Status Engine::State::place_weights(LoadWay load_way, const std::function<bool()>& cancel) {
+Status Engine::State::place_weights(const std::function<bool()>& cancel) {
     const bool on_cpu = device->main_tier() == memory::Tier::host;
     const bool tied = weights.output.host == weights.token_embd.host;
     std::vector<device::TensorRef*> pinned;
@@ -363,8 +387,9 @@ Status Engine::State::run_batch(const LogitsSink& sink) {
             const auto* logits =
                 reinterpret_cast<const float*>(activations.logits.host) + i * config.n_vocab;
             const auto position = batch.positions[static_cast<std::size_t>(wanted.logit_rows[i])];
-            sink(batch.logit_inputs[first + i], static_cast<std::size_t>(position),
-                 {logits, n_vocab});
+            const std::size_t input = batch.logit_inputs[first + i];
+            sink(input, static_cast<std::size_t>(position), {logits, n_vocab});
+            batch.first_logits[input] = static_cast<std::size_t>(position) + 1;
         }
     }
     return {};
@@ -434,14 +459,15 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     if (is_gpu(options.device)) {
         const std::size_t budget =
             options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
-        auto opened = open_device(options.device, options.threads, budget, options.time_steps);
+        auto opened = open_device(options.device, options.threads, budget,
+                                  {options.time_steps, options.lose_device});
         if (!opened) return forward(opened);
         device = std::move(*opened);
     }
     auto planned = plan_memory(*file, *config, options, device.get());
     if (!planned) return forward(planned);
     if (device == nullptr) {
-        auto opened = open_device(options.device, options.threads, planned->allowed_bytes, false);
+        auto opened = open_device(options.device, options.threads, planned->allowed_bytes, {});
         if (!opened) return forward(opened);
         device = std::move(*opened);
     }
@@ -452,13 +478,15 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     state->config = std::move(*config);
     state->plan = std::move(*planned);
     state->device = std::move(device);
+    state->device_info = state->device->info();
+    state->load_way = *load_way;
     state->stop_ids = std::move(vocabulary->stop_ids);
     state->n_vocab =
         vocabulary->pieces.size() == kPaddedVocab ? kGemmaVocab : vocabulary->pieces.size();
     if (!vocabulary->chat_template.empty()) {
         state->chat_template = text::ChatTemplate::from_source(vocabulary->chat_template);
     }
-    if (auto status = state->prepare(*load_way, cancel); !status) return forward(status);
+    if (auto status = state->prepare(cancel); !status) return forward(status);
     return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
@@ -471,8 +499,8 @@ const text::Tokenizer& Engine::tokenizer() const { return state_->tokenizer; }
 std::span<const std::int32_t> Engine::stop_ids() const { return state_->stop_ids; }
 std::size_t Engine::n_vocab() const { return state_->n_vocab; }
 const EngineOptions& Engine::options() const { return state_->options; }
-std::string Engine::device_name() const { return state_->device->info().name; }
-std::span<const std::string> Engine::warnings() const { return state_->device->info().warnings; }
+std::string Engine::device_name() const { return state_->device_info.name; }
+std::span<const std::string> Engine::warnings() const { return state_->device_info.warnings; }
 
 Result<const text::ChatTemplate*> Engine::chat_template() const {
     const auto& found = state_->chat_template;
@@ -484,6 +512,7 @@ Result<const text::ChatTemplate*> Engine::chat_template() const {
 const plan::Plan& Engine::plan() const { return state_->plan; }
 
 MemoryUse Engine::memory() const {
+    if (!state_->is_ready) return {};
     device::Device& device = *state_->device;
     const memory::Usage main = device.allocator(device.main_tier())->usage();
     MemoryUse use;
@@ -517,7 +546,8 @@ std::uint64_t Engine::read_bytes_per_token(std::size_t context) const {
 std::uint64_t Engine::head_bytes() const { return device::stored_bytes(state_->weights.output); }
 
 std::vector<std::pair<std::string_view, double>> Engine::step_seconds() const {
-    const device::StepSeconds seconds = state_->device->step_seconds();
+    device::StepSeconds seconds{};
+    if (state_->is_ready) seconds = state_->device->step_seconds();
     std::vector<std::pair<std::string_view, double>> result;
     for (std::size_t i = 0; i < seconds.size(); ++i) {
         const std::string_view step = device::step_name(i);
@@ -528,35 +558,103 @@ std::vector<std::pair<std::string_view, double>> Engine::step_seconds() const {
 }
 
 Result<Sequence> Engine::create_sequence() {
+    bool rebuilt = false;
+    if (auto status = state_->ensure_device({}, rebuilt); !status) return forward(status);
     auto slot = state_->cache.open_slot();
     if (!slot) return forward(slot);
     auto sequence = std::make_unique<Sequence::State>();
     sequence->engine = state_.get();
     sequence->slot = *slot;
     sequence->tokens.reserve(state_->options.context);
+    state_->sequences.push_back(sequence.get());
     return Sequence(std::move(sequence));
 }
 
+std::size_t Engine::n_rebuilt() const { return state_->n_rebuilt; }
+
 Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
                         const std::function<bool()>& cancel) {
-    State& s = *state_;
-    if (inputs.size() > s.options.max_sequences) {
-        return fail(ErrorCode::invalid_argument, "{} inputs, but at most {} sequences",
-                    inputs.size(), s.options.max_sequences);
+    bool rebuilt = false;
+    return state_->evaluate(inputs, sink, cancel, rebuilt);
+}
+
+Status Engine::State::recover(Error error, const std::function<bool()>& cancel, bool& rebuilt) {
+    if (error.code != ErrorCode::device_lost) return tl::unexpected(std::move(error));
+    if (rebuilt) {
+        return fail(ErrorCode::device_lost,
+                    "the device was lost again after it was set up anew: {}", error.message);
     }
-    if (auto status = check_inputs(inputs, s.n_vocab, s.options.context); !status) return status;
+    rebuilt = true;
+    const auto status = set_up_again(cancel);
+    if (status || status.error().code == ErrorCode::cancelled) return status;
+    return fail(ErrorCode::device_lost, "{}; it cannot be set up again: {}", error.message,
+                status.error().message);
+}
+
+Status Engine::State::ensure_device(const std::function<bool()>& cancel, bool& rebuilt) {
+    if (is_ready) return {};
+    rebuilt = true;
+    return set_up_again(cancel);
+}
+
+Status Engine::State::set_up_again(const std::function<bool()>& cancel) {
+    is_ready = false;
+    // Nothing may outlive the device it came from.
+    pickers = {};
+    draw_states = nullptr;
+    for (memory::Allocation* piece : {&picker_logits, &picker_ids, &picker_states})
+        *piece = memory::Allocation();
+    body.reset();
+    head.reset();
+    activation_memory = {};
+    cache = {};
+    loaded = {};
+    weight_bytes = 0;
+    device.reset();
+    for (Sequence::State* sequence : sequences) sequence->n_computed = 0;
+    const std::size_t budget =
+        options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
+    auto opened = open_device(options.device, options.threads, budget,
+                              {options.time_steps, options.lose_device});
+    if (!opened) return forward(opened);
+    device = std::move(*opened);
+    if (auto status = prepare(cancel); !status) return status;
+    for (Sequence::State* sequence : sequences) {
+        auto slot = cache.open_slot();
+        if (!slot) return forward(slot);
+        sequence->slot = *slot;
+    }
+    ++n_rebuilt;
+    is_ready = true;
+    return {};
+}
+
+Status Engine::State::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
+                               const std::function<bool()>& cancel, bool& rebuilt) {
+    if (inputs.size() > options.max_sequences) {
+        return fail(ErrorCode::invalid_argument, "{} inputs, but at most {} sequences",
+                    inputs.size(), options.max_sequences);
+    }
+    if (auto status = check_inputs(inputs, n_vocab, options.context); !status) return status;
+    if (auto status = ensure_device(cancel, rebuilt); !status) return status;
+    batch.lengths.clear();
+    batch.first_logits.clear();
     for (const Input& input : inputs) {
         auto& tokens = input.sequence->state_->tokens;
+        batch.lengths.push_back(tokens.size());
+        batch.first_logits.push_back(tokens.size());
         tokens.insert(tokens.end(), input.tokens.begin(), input.tokens.end());
     }
     // What is not computed is not kept, so that a failed or cancelled call leaves whole chunks.
+    // What was lost with a device is kept, to be computed again.
     const auto drop_pending = [&] {
-        for (const Input& input : inputs) {
-            input.sequence->state_->tokens.resize(input.sequence->state_->n_computed);
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+            Sequence::State& sequence = *inputs[i].sequence->state_;
+            sequence.tokens.resize(
+                std::max(sequence.n_computed, rebuilt ? batch.lengths[i] : std::size_t{0}));
         }
     };
     for (;;) {
-        auto& batch = s.batch;
         batch.tokens.clear();
         batch.positions.clear();
         batch.runs.clear();
@@ -566,17 +664,17 @@ Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
             Sequence::State& sequence = *inputs[i].sequence->state_;
             const std::size_t length = sequence.tokens.size(), first = sequence.n_computed;
             const std::size_t n =
-                std::min(length - first, s.options.chunk_tokens - batch.tokens.size());
+                std::min(length - first, options.chunk_tokens - batch.tokens.size());
             if (n == 0) continue;
-            s.cache.prepare_write(sequence.slot, first, n);
+            cache.prepare_write(sequence.slot, first, n);
             batch.runs.push_back({static_cast<std::int32_t>(batch.tokens.size()),
                                   static_cast<std::int32_t>(n), static_cast<std::int32_t>(first),
                                   sequence.slot});
-            const std::size_t first_new = length - inputs[i].tokens.size();
             for (std::size_t p = first; p < first + n; ++p) {
-                const bool wanted = inputs[i].logits == Logits::all
-                                        ? p >= first_new
-                                        : inputs[i].logits == Logits::last && p + 1 == length;
+                // Not what the sink got before a device was lost.
+                const bool wanted = p >= batch.first_logits[i] &&
+                                    (inputs[i].logits == Logits::all ||
+                                     (inputs[i].logits == Logits::last && p + 1 == length));
                 if (wanted) {
                     batch.logit_rows.push_back(static_cast<std::int32_t>(batch.tokens.size()));
                     batch.logit_inputs.push_back(i);
@@ -590,7 +688,9 @@ Status Engine::evaluate(std::span<const Input> inputs, const LogitsSink& sink,
             drop_pending();
             return fail(ErrorCode::cancelled, "cancelled");
         }
-        if (auto status = s.run_batch(sink); !status) {
+        if (auto status = run_batch(sink); !status) {
+            status = recover(std::move(status.error()), cancel, rebuilt);
+            if (status) continue;
             drop_pending();
             return status;
         }
@@ -719,6 +819,8 @@ Status Engine::decode(std::span<const Decoding> decodings,
                       const std::function<bool(std::size_t, std::int32_t)>& on_token,
                       const std::function<bool()>& cancel) {
     State& s = *state_;
+    bool rebuilt = false;
+    if (auto status = s.ensure_device(cancel, rebuilt); !status) return status;
     if (decodings.size() > max_decoding()) {
         return fail(ErrorCode::invalid_argument, "{} sequences to decode, at most {} at once",
                     decodings.size(), max_decoding());
@@ -734,20 +836,34 @@ Status Engine::decode(std::span<const Decoding> decodings,
         if (auto status = check_inputs({&first, 1}, s.n_vocab, room); !status) return status;
         if (d.max_tokens > 0) rows.push_back({i, 0, d.token});
     }
-    // What truncations left to compute goes first.
-    for (const Decoding& d : decodings) {
-        Sequence::State& sequence = *d.sequence->state_;
+    while (!rows.empty()) {
+        // What truncations left to compute, or the loss of a device, goes first.
+        auto status = s.evaluate_pending(decodings, rows, cancel, rebuilt);
+        if (status) status = s.decode_stretch(decodings, rows, on_token, cancel);
+        if (!status) status = s.recover(std::move(status.error()), cancel, rebuilt);
+        if (!status) return status;
+    }
+    return {};
+}
+
+Status Engine::State::evaluate_pending(std::span<const Decoding> decodings,
+                                       std::span<const Row> rows,
+                                       const std::function<bool()>& cancel, bool& rebuilt) {
+    for (const Row& row : rows) {
+        Sequence::State& sequence = *decodings[row.index].sequence->state_;
         if (sequence.n_computed == sequence.tokens.size()) continue;
         const std::vector<std::int32_t> pending(
             sequence.tokens.begin() + static_cast<std::ptrdiff_t>(sequence.n_computed),
             sequence.tokens.end());
         sequence.tokens.resize(sequence.n_computed);
-        const Input input{d.sequence, pending, Logits::none};
-        if (auto status = evaluate({&input, 1}, {}, cancel); !status) return status;
-    }
-    while (!rows.empty()) {
-        if (auto status = s.decode_stretch(decodings, rows, on_token, cancel); !status)
-            return status;
+        const Input input{decodings[row.index].sequence, pending, Logits::none};
+        auto status = evaluate({&input, 1}, {}, cancel, rebuilt);
+        if (status) continue;
+        if (rebuilt) {  // tokens that were there are kept
+            const auto known = static_cast<std::ptrdiff_t>(sequence.tokens.size());
+            sequence.tokens.insert(sequence.tokens.end(), pending.begin() + known, pending.end());
+        }
+        return status;
     }
     return {};
 }
@@ -761,7 +877,9 @@ Sequence& Sequence::operator=(Sequence&& other) noexcept {
 }
 
 Sequence::~Sequence() {
-    if (state_ != nullptr) state_->engine->cache.close_slot(state_->slot);
+    if (state_ == nullptr) return;
+    if (state_->engine->is_ready) state_->engine->cache.close_slot(state_->slot);
+    std::erase(state_->engine->sequences, state_.get());
 }
 
 std::span<const std::int32_t> Sequence::tokens() const { return state_->tokens; }
@@ -775,6 +893,8 @@ void Sequence::truncate(std::size_t n) {
 }
 
 Result<Sequence> Sequence::fork() const {
+    bool rebuilt = false;
+    if (auto status = state_->engine->ensure_device({}, rebuilt); !status) return forward(status);
     auto slot = state_->engine->cache.fork_slot(state_->slot);
     if (!slot) return forward(slot);
     auto fork = std::make_unique<State>();
@@ -783,6 +903,7 @@ Result<Sequence> Sequence::fork() const {
     fork->tokens.reserve(state_->engine->options.context);
     fork->tokens.assign(state_->tokens.begin(), state_->tokens.end());
     fork->n_computed = state_->n_computed;
+    fork->engine->sequences.push_back(fork.get());
     return Sequence(std::move(fork));
 }
 

@@ -52,6 +52,8 @@ struct EngineOptions {
     plan::StreamPolicy stream = plan::StreamPolicy::pin;  // which layers stay, if not all can
     std::size_t read_ahead = plan::kDiskReadAhead;        // streamed layers, at most
     std::size_t max_pinned_layers = plan::kAllLayers;     // kept in memory, at most
+    /// For tests: asked at each submission to a GPU whether it is lost there and then.
+    std::function<bool()> lose_device = {};
     SlowDisk* disk = nullptr;  // slows streaming down, for tests and benchmarks
 };
 
@@ -163,15 +165,23 @@ public:
     /// every time. Of a GPU only with time_steps.
     std::vector<std::pair<std::string_view, double>> step_seconds() const;
 
+    /// How often a GPU was lost and set up again.
+    std::size_t n_rebuilt() const;
+
     /// Errors: out_of_memory, when max_sequences are in use.
     Result<Sequence> create_sequence();
 
     /// Appends each input's tokens to its sequence and runs the model over them, all inputs in the
     /// same batches, in chunks of at most chunk_tokens rows. A sequence may appear once.
     /// `cancel`, when given, is asked between chunks; cancelled sequences keep whole chunks only.
+    /// A GPU that is lost meanwhile is opened again, the weights are loaded again, and the keys and
+    /// values of the sequences are computed again from their tokens, once in a call: nothing else
+    /// shows that it happened.
     /// Errors: invalid_argument (a token outside the vocabulary, no tokens, a sequence that would
-    /// outgrow the context; nothing is changed then), cancelled, device_lost; io, when the model's
-    /// file changed or was cut off while in use.
+    /// outgrow the context; nothing is changed then), cancelled; device_lost, when it was lost a
+    /// second time or cannot be set up again (sequences keep the tokens they had before the call,
+    /// and the next call tries again); io, when the model's file changed or was cut off while in
+    /// use.
     Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
                     const std::function<bool()>& cancel = {});
 

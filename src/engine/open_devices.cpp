@@ -10,13 +10,14 @@ namespace unicorn::engine {
 bool is_gpu(std::string_view name) { return name == "vulkan" || name.starts_with("vulkan:"); }
 
 Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::size_t threads,
-                                                    std::size_t budget_bytes, bool time_steps) {
+                                                    std::size_t budget_bytes,
+                                                    const GpuOptions& gpu) {
     if (name == "auto" || name == "cpu") {
         auto cpu = backends::cpu::CpuDevice::open(threads, budget_bytes);
         if (!cpu) return forward(cpu);
         return std::unique_ptr<device::Device>(std::move(*cpu));
     }
-    if (is_gpu(name)) return open_gpu(name, budget_bytes, time_steps);
+    if (is_gpu(name)) return open_gpu(name, budget_bytes, gpu);
     return fail(ErrorCode::unsupported,
                 "device \"{}\" is not supported; supported: auto, cpu, vulkan, vulkan:N, "
                 "vulkan:NAME",

@@ -4,9 +4,10 @@
 namespace unicorn::engine {
 
 Result<std::unique_ptr<device::Device>> open_gpu(std::string_view name, std::size_t budget_bytes,
-                                                 bool time_steps) {
+                                                 const GpuOptions& options) {
     auto gpu = backends::vulkan::ComputeDevice::open(
-        name, {.budget_bytes = budget_bytes, .time_steps = time_steps});
+        name,
+        {.budget_bytes = budget_bytes, .time_steps = options.time_steps, .lose = options.lose});
     if (!gpu) return forward(gpu);
     return std::unique_ptr<device::Device>(std::move(*gpu));
 }

@@ -6,7 +6,7 @@ namespace unicorn::engine {
 
 Result<std::unique_ptr<device::Device>> open_gpu(std::string_view name,
                                                  std::size_t /*budget_bytes*/,
-                                                 bool /*time_steps*/) {
+                                                 const GpuOptions& /*gpu*/) {
     return fail(ErrorCode::unsupported,
                 "device \"{}\": this program was built without Vulkan (UNICORN_VULKAN=OFF)", name);
 }

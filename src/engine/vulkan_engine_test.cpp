@@ -348,6 +348,88 @@ TEST_F(VulkanEngineTest, GeneratesWhatTheCpusSamplerDraws) {
     }
 }
 
+// A device that is lost at any submission is set up again, and what is evaluated and decoded is
+// what it would have been; forks, samplers and logits already handed out too.
+TEST_F(VulkanEngineTest, GoesOnAfterALostDevice) {
+    int submissions_left = -1;  // until the loss; never where negative
+    EngineOptions options;
+    options.context = 256;
+    options.max_sequences = 3;
+    options.chunk_tokens = 16;
+    options.lose_device = [&] { return submissions_left >= 0 && submissions_left-- == 0; };
+    const auto engine = open(tiny("f32"), options);
+    const auto tokens = prompt(40);
+    const SamplerOptions sampling{.repeat_penalty = 1.2f, .seed = 3};
+    std::vector<Row> expected_logits;
+    std::vector<std::int32_t> expected, expected_of_fork;
+    std::size_t n_lost = 0;
+    for (const int at : {-1, 0, 3, 5, 6, 9, 20}) {
+        SCOPED_TRACE(at);
+        auto sequence = engine->create_sequence();
+        ASSERT_TRUE(sequence);
+        Sampler sampler = sampler_of(*engine, sampling);
+        submissions_left = at;
+        const auto logits = evaluate(*engine, *sequence, tokens);
+        auto fork = sequence->fork();
+        ASSERT_TRUE(fork);
+        std::vector<std::int32_t> got;
+        const auto take = [&](std::size_t, std::int32_t id) {
+            got.push_back(id);
+            sampler.accept(id);
+            return true;
+        };
+        const Decoding decoding{&*sequence, &sampler, 7, 30};
+        const auto status = engine->decode({&decoding, 1}, take);
+        ASSERT_TRUE(status) << status.error().message;
+        n_lost += at >= 0;
+        EXPECT_EQ(engine->n_rebuilt(), n_lost);
+        Sampler other = sampler_of(*engine, sampling);
+        const auto of_fork = drawn_by_cpu(*engine, *fork, other, 9, 5);
+        if (at < 0) {
+            expected_logits = logits, expected = got, expected_of_fork = of_fork;
+            continue;
+        }
+        EXPECT_EQ(logits.size(), tokens.size());
+        EXPECT_LE(difference(logits, expected_logits), 1e-4);
+        EXPECT_EQ(got, expected);
+        EXPECT_EQ(of_fork, expected_of_fork);
+        EXPECT_EQ(sequence->length(), tokens.size() + 30);
+    }
+}
+
+TEST_F(VulkanEngineTest, FailsWhenTheDeviceIsLostTwiceAndTriesAgainLater) {
+    bool loses = false;
+    EngineOptions options;
+    options.context = 256;
+    options.lose_device = [&] { return loses; };
+    const auto engine = open(tiny("f32"), options);
+    auto sequence = engine->create_sequence();
+    ASSERT_TRUE(sequence);
+    const auto tokens = prompt(20);
+    const auto before = evaluate(*engine, *sequence, tokens, Logits::last);
+    const std::vector<std::int32_t> next = {5};
+    Sampler sampler = sampler_of(*engine, greedy());
+    const Input input{&*sequence, next, Logits::last};
+    const Decoding decoding{&*sequence, &sampler, 5, 10};
+    loses = true;
+    for (const bool decodes : {false, true}) {
+        const auto status =
+            decodes ? engine->decode({&decoding, 1}, {}) : engine->evaluate({&input, 1}, {});
+        ASSERT_FALSE(status);
+        EXPECT_EQ(status.error().code, ErrorCode::device_lost);
+        EXPECT_NE(status.error().message.find("lost again after it was set up anew"),
+                  std::string::npos)
+            << status.error().message;
+        EXPECT_EQ(sequence->length(), tokens.size());
+    }
+    loses = false;
+    const auto after = evaluate(*engine, *sequence, next, Logits::last);
+    auto fresh = tokens;
+    fresh.push_back(5);
+    sequence->truncate(0);
+    EXPECT_LE(difference(after, evaluate(*engine, *sequence, fresh, Logits::last)), 1e-4);
+}
+
 TEST_F(VulkanEngineTest, SaysWhatDoesNotFit) {
     EngineOptions options;
     options.device = device_name();

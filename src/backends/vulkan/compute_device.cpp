@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "backends/vulkan/vulkan_error.h"
 #include "backends/vulkan/weight_layout.h"
 #include "base/check.h"
 #include "kernels/gpu_tiles.h"
@@ -47,6 +48,7 @@ TierMemory result_memory(const VulkanDevice& device) {
 Result<std::unique_ptr<ComputeDevice>> ComputeDevice::open(std::string_view wanted,
                                                            const ComputeOptions& options) {
     auto self = std::unique_ptr<ComputeDevice>(new ComputeDevice());
+    self->lose_ = options.lose;
     auto instance = VulkanInstance::open(options.instance);
     if (!instance) return forward(instance);
     self->instance_ = std::move(*instance);
@@ -140,8 +142,15 @@ Result<std::unique_ptr<device::Program>> ComputeDevice::prepare(std::span<const 
     return std::unique_ptr<device::Program>(std::move(*program));
 }
 
+Status ComputeDevice::check_lost() const {
+    if (!lost_) return {};
+    return failed(VK_ERROR_DEVICE_LOST, fmt::format("{}: a test's loss", device_->name()));
+}
+
 Result<device::Ticket> ComputeDevice::submit(device::Program& program, const device::Batch& batch,
                                              std::span<const device::Ticket> after) {
+    lost_ = lost_ || (lose_ && lose_());
+    if (auto status = check_lost(); !status) return forward(status);
     {
         const std::scoped_lock lock(mutex_);
         if (!upload_status_) return forward(upload_status_);
@@ -158,6 +167,7 @@ Result<device::Ticket> ComputeDevice::submit(device::Program& program, const dev
 Status ComputeDevice::wait(device::Ticket ticket) {
     UNICORN_CHECK(ticket.device == this || ticket.device == nullptr);
     if (ticket.device == nullptr) return {};
+    if (auto status = check_lost(); !status) return status;
     return device_->wait(ticket.value);
 }
 
@@ -168,6 +178,7 @@ device::StepSeconds ComputeDevice::step_seconds() const {
 
 Status ComputeDevice::copy(std::span<const device::Copy> copies) {
     if (copies.empty()) return {};
+    if (auto status = check_lost(); !status) return status;
     const std::size_t index = next_copy_;
     next_copy_ = (next_copy_ + 1) % kCopies;
     if (auto status = device_->wait(copy_values_[index]); !status) return status;

@@ -1,6 +1,7 @@
 #pragma once
 // A Vulkan device as a device::Device.
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -20,6 +21,8 @@ struct ComputeOptions {
     /// all zero.
     bool time_steps = false;
     double submission_s = 0.2;  // a submission is meant to take at most this long
+    /// For tests: asked at each submit(); once it says yes, the device is as one that was lost.
+    std::function<bool()> lose;
     DeviceOptions device;
     InstanceOptions instance;
 };
@@ -57,6 +60,8 @@ public:
 
 private:
     ComputeDevice() = default;
+    /// Errors: device_lost, when a test has asked for it.
+    Status check_lost() const;
 
     std::unique_ptr<VulkanInstance> instance_;
     std::unique_ptr<VulkanDevice> device_;
@@ -67,6 +72,8 @@ private:
     std::vector<Commands> copy_commands_;  // used in turn
     std::vector<std::uint64_t> copy_values_;
     std::size_t next_copy_ = 0;
+    std::function<bool()> lose_;
+    bool lost_ = false;
     mutable std::mutex mutex_;  // upload_status_
     mutable Status upload_status_;
 };

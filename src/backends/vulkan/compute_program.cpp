@@ -610,6 +610,8 @@ private:
                                .stride = u32(s.logits.cols),
                                .digit = 0,
                                .unused = 0};
+        // Small vocabularies are not worth the counting of many workgroups.
+        const std::uint32_t many = std::clamp(params.n / 2048, 1u, kSampleGroups);
         const auto dispatch = [&](std::string_view name, std::span<const std::uint32_t> spirv,
                                   std::uint32_t groups) -> Status {
             auto found = pipeline(name, spirv, sizeof(params), {});
@@ -621,12 +623,10 @@ private:
         if (auto status = dispatch("sample_adjust", shaders::kSampleAdjust, 1); !status)
             return status;
         for (; params.digit < kSampleDigits; ++params.digit) {
-            if (auto status = dispatch("sample_count", shaders::kSampleCount, kSampleGroups);
-                !status)
+            if (auto status = dispatch("sample_count", shaders::kSampleCount, many); !status)
                 return status;
         }
-        if (auto status = dispatch("sample_collect", shaders::kSampleCollect, kSampleGroups);
-            !status)
+        if (auto status = dispatch("sample_collect", shaders::kSampleCollect, many); !status)
             return status;
         return dispatch("sample_draw", shaders::kSampleDraw, 1);
     }

@@ -8,7 +8,7 @@ UNICORN_PARAMS_BEGIN
 const UNICORN_UINT kSampleDigits = 5;
 const UNICORN_UINT kSampleDigitBits = 11;
 const UNICORN_UINT kSampleBins = 2048;
-const UNICORN_UINT kSampleGroups = 64;  // workgroups of a row
+const UNICORN_UINT kSampleGroups = 64;  // workgroups of a row, at most
 
 struct SampleParams {
     UNICORN_ADDRESS(Logits) logits;          // [rows, stride] f32, changed in place
