@@ -13,7 +13,6 @@
 namespace unicorn::engine {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
 // Reads in flight over all threads: the depth at which raw reads are measured.
 constexpr std::size_t kReadsInFlight = 32;
 // Buffers for reading take at most this share of what is loaded. Peak memory may exceed the model
@@ -100,8 +99,6 @@ private:
     std::atomic<std::size_t> next_{0};
 };
 
-std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 const MappedFile& file_of(const formats::Gguf& file, const device::TensorRef& w) {
     return *std::ranges::find_if(file.files(), [&](const MappedFile& f) {
         return w.host >= f.bytes().data() && w.host < f.bytes().data() + f.bytes().size();
@@ -143,7 +140,7 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
     std::vector<device::TensorRef> targets;
     std::vector<Piece> pieces;
     if (bytes > 0) {
-        auto memory = host.allocate(bytes, kAlignment);
+        auto memory = host.allocate(bytes, kMatrixAlignment);
         if (!memory) return out_of_memory(memory.error());
         loaded.memory = std::move(*memory);
         std::byte* at = loaded.memory.host();
