@@ -1,5 +1,4 @@
 #include "base/file.h"
-#include "base/progress.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "base/progress.h"
 
 namespace unicorn {
 namespace {

@@ -7,6 +7,8 @@
 #include <system_error>
 #include <vector>
 
+#include "base/program_files.h"
+
 namespace unicorn::cli {
 namespace fs = std::filesystem;
 namespace {
@@ -28,9 +30,7 @@ Result<std::string> resolve_model(const std::string& given) {
     if (const char* named = std::getenv("UNICORN_MODEL"); named != nullptr && *named != '\0')
         return named;
 
-    std::error_code error;
-    const fs::path program = fs::read_symlink("/proc/self/exe", error);
-    const fs::path shared = program.parent_path().parent_path() / "share/unicorn/models";
+    const fs::path shared = shared_folder() / "models";
     if (auto model = first_model(shared)) return *model;
 
     return fail(ErrorCode::not_found, "no model given, and no *.gguf in {} (use -m FILE)",

@@ -23,12 +23,19 @@ namespace unicorn::engine {
 namespace {
 
 constexpr std::size_t kMaxSequences = 4096;  // bounds page counts and tables
-// Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
-constexpr std::size_t kMinLogitRows = 8;
 // Checkpoints of 4B and up pad the embedding from 262,144 rows to 262,208; the padding was never
 // trained and its logits mean nothing (reference: huggingface gemma-3-4b-it, config.json).
 constexpr std::size_t kPaddedVocab = 262208;
 constexpr std::size_t kGemmaVocab = 262144;
+
+/// The part of a workload that says how many rows a pass has. `options` with a context.
+plan::Workload workload_rows(const EngineOptions& options) {
+    plan::Workload workload;
+    workload.context = options.context;
+    workload.sequences = options.max_sequences;
+    workload.chunk_tokens = options.chunk_tokens;
+    return workload;
+}
 
 }  // namespace
 
@@ -221,7 +228,7 @@ Status Engine::State::prepare(const std::function<bool()>& cancel) {
                     options.max_sequences, options.context, kv.error().message);
     }
     cache = std::move(*kv);
-    const std::size_t logit_rows = std::max(kMinLogitRows, options.max_sequences);
+    const std::size_t logit_rows = plan::logit_rows(workload_rows(options));
     auto memory = model::allocate_activations(config, options.chunk_tokens, logit_rows, main,
                                               device->results(), activations);
     if (!memory) return forward(memory);
@@ -450,9 +457,7 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
                     "a context of {} tokens is more than the model's {}", options.context,
                     config->max_context);
     }
-    options.chunk_tokens = std::min(options.chunk_tokens, options.context);
-    options.chunk_tokens =
-        std::max(options.chunk_tokens, std::min(options.max_sequences, options.context));
+    options.chunk_tokens = plan::chunk_rows(workload_rows(options));
 
     // A GPU is asked what it has; the CPU is told what it may take.
     std::unique_ptr<device::Device> device;

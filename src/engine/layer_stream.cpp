@@ -10,14 +10,6 @@
 #include "base/progress.h"
 
 namespace unicorn::engine {
-namespace {
-
-constexpr std::size_t kAlignment = 64;
-
-std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-}  // namespace
-
 /// The pieces of use after use, as far as buffers are free.
 class LayerStream::Feed final : public PieceFeed {
 public:
@@ -84,7 +76,7 @@ Result<std::unique_ptr<LayerStream>> LayerStream::create(
     s.n_pinned_ = options.n_pinned;
     s.clock_ = options.clock == nullptr ? &steady_clock() : options.clock;
     s.single_threaded_ = options.single_threaded;
-    auto ring = allocator.allocate(n_buffers * buffer_bytes, kAlignment);
+    auto ring = allocator.allocate(n_buffers * buffer_bytes, kMatrixAlignment);
     if (!ring) return forward(ring);
     s.ring_ = std::move(*ring);
     // Its pages once, all in one call: taken one by one they cost more than packing.

@@ -47,14 +47,13 @@ struct Model {
             std::vector<std::byte>& image = images.emplace_back();
             for (const device::TensorRef* w : layers.back()) {
                 const device::Placement place = device->place(*w);
-                const std::size_t padded = (place.bytes + 63) / 64 * 64;
-                std::vector<std::byte> packed(padded);
+                std::vector<std::byte> packed(padded(place.bytes));
                 device::TensorRef to = *w;
                 to.layout = place.layout;
                 to.host = packed.data();
                 device->pack(to, 0, to.rows, w->host);
                 image.insert(image.end(), packed.begin(), packed.end());
-                bytes += padded;
+                bytes += packed.size();
             }
             layer_bytes.push_back(bytes);
         }

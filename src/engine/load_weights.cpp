@@ -14,7 +14,6 @@
 namespace unicorn::engine {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
 // Reads in flight over all threads: the depth at which raw reads are measured.
 constexpr std::size_t kReadsInFlight = 32;
 // Buffers for reading take at most this share of what is loaded. Peak memory may exceed the model
@@ -103,8 +102,6 @@ private:
     std::atomic<std::size_t> next_{0};
 };
 
-std::size_t padded(std::size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
 const MappedFile& file_of(const formats::Gguf& file, const device::TensorRef& w) {
     return *std::ranges::find_if(file.files(), [&](const MappedFile& f) {
         return w.host >= f.bytes().data() && w.host < f.bytes().data() + f.bytes().size();
@@ -158,7 +155,7 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
                 if (last > first && more > most - std::min(most, piece_bytes)) break;
                 piece_bytes += more;
             }
-            auto memory = target.allocate(piece_bytes, kAlignment);
+            auto memory = target.allocate(piece_bytes, kMatrixAlignment);
             if (!memory) return out_of_memory(memory.error());
             std::size_t offset = 0;
             for (std::size_t i = first; i < last; ++i) {

@@ -16,6 +16,12 @@
 
 namespace unicorn::engine {
 
+/// Matrices in memory begin at multiples of this, and take as many bytes as padded() says.
+inline constexpr std::size_t kMatrixAlignment = 64;
+constexpr std::size_t padded(std::size_t bytes) {
+    return (bytes + kMatrixAlignment - 1) / kMatrixAlignment * kMatrixAlignment;
+}
+
 /// How bytes come from the disk.
 enum class LoadWay {
     automatic,  // the page cache for pieces that are in it, else io_uring, else threads

@@ -11,7 +11,6 @@
 namespace unicorn::engine {
 namespace {
 
-constexpr std::size_t kAlignment = 64;  // of matrices in memory
 constexpr std::size_t kDefaultContext =
     4096;  // tokens; enough for a chat, small beside the weights
 
@@ -53,8 +52,7 @@ void repack_for_cpu(plan::ModelSpec& model) {
         packed.cols = tensor.cols;
         tensor.bytes = device::stored_bytes(packed);
     }
-    for (plan::TensorSpec& tensor : model.tensors)
-        tensor.bytes = (tensor.bytes + kAlignment - 1) / kAlignment * kAlignment;
+    for (plan::TensorSpec& tensor : model.tensors) tensor.bytes = padded(tensor.bytes);
 }
 
 void repack_for_device(plan::ModelSpec& model, const device::Device& device) {
@@ -63,7 +61,7 @@ void repack_for_device(plan::ModelSpec& model, const device::Device& device) {
         matrix.type = tensor.type;
         matrix.rows = tensor.rows;
         matrix.cols = tensor.cols;
-        tensor.bytes = (device.place(matrix).bytes + kAlignment - 1) / kAlignment * kAlignment;
+        tensor.bytes = padded(device.place(matrix).bytes);
     }
 }
 

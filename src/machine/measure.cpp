@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/file_descriptor.h"
 #include "base/raw_read.h"
 #include "base/thread_pool.h"
 #include "machine/json.h"
@@ -42,35 +43,18 @@ using Block = std::unique_ptr<std::byte[], FreeBlock>;
 
 Block make_block() { return Block(static_cast<std::byte*>(std::aligned_alloc(4096, kBlock))); }
 
-struct Descriptor {
-    int fd = -1;
-    explicit Descriptor(int value) : fd(value) {}
-    Descriptor(Descriptor&& other) noexcept : fd(std::exchange(other.fd, -1)) {}
-    Descriptor& operator=(Descriptor&&) = delete;
-    ~Descriptor() {
-        if (fd >= 0) ::close(fd);
-    }
-};
-
-/// `path` itself when it holds enough, opened past the page cache.
-Result<Descriptor> open_direct(const std::string& path, int flags) {
-    const int fd = ::open(path.c_str(), flags | O_DIRECT | O_CLOEXEC, 0600);
-    if (fd >= 0) return Descriptor(fd);
-    if (errno == EINVAL || errno == EOPNOTSUPP)
-        return fail(ErrorCode::unsupported, "{}: its file system cannot read past the page cache",
-                    path);
-    return fail(ErrorCode::io, "{}: cannot open: {}", path, std::strerror(errno));
-}
-
 /// A file without a name in `folder`, filled with what no file system compresses.
-Result<Descriptor> make_sample(const std::string& folder) {
+Result<FileDescriptor> make_sample(const std::string& folder) {
     struct statvfs space {};
     if (::statvfs(folder.c_str(), &space) == 0 &&
         std::uint64_t{space.f_bavail} * space.f_frsize < 4 * kMadeBytes)
         return fail(ErrorCode::out_of_memory, "{}: no room for a file of 128 MiB to measure with",
                     folder);
-    auto file = open_direct(folder, O_TMPFILE | O_RDWR);
-    if (!file) return forward(file);
+    FileDescriptor file(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600));
+    if (!file && (errno == EINVAL || errno == EOPNOTSUPP))
+        return fail(ErrorCode::unsupported, "{}: its file system cannot read past the page cache",
+                    folder);
+    if (!file) return fail(ErrorCode::io, "{}: cannot open: {}", folder, std::strerror(errno));
     const Block block = make_block();
     if (block == nullptr) return fail(ErrorCode::out_of_memory, "no memory for a block of 1 MiB");
     std::uint64_t state = 0x9E3779B97F4A7C15;
@@ -81,12 +65,12 @@ Result<Descriptor> make_sample(const std::string& folder) {
             state ^= state << 17;
             std::memcpy(block.get() + i, &state, sizeof state);
         }
-        if (::pwrite(file->fd, block.get(), kBlock, static_cast<off_t>(done)) !=
+        if (::pwrite(file.get(), block.get(), kBlock, static_cast<off_t>(done)) !=
             static_cast<ssize_t>(kBlock))
             return fail(ErrorCode::io, "{}: cannot write a file to measure with: {}", folder,
                         std::strerror(errno));
     }
-    ::fsync(file->fd);
+    ::fsync(file.get());
     return file;
 }
 
@@ -144,12 +128,12 @@ Result<double> measure_disk_gb_s(const std::string& path) {
     const std::filesystem::path parent = std::filesystem::path(path).parent_path();
     const std::string folder = !is_file ? path : parent.empty() ? "." : parent.string();
     std::string name = path;
-    std::optional<Descriptor> sample;
+    FileDescriptor sample;
     if (!enough) {
         auto made = make_sample(folder);
         if (!made) return forward(made);
-        sample.emplace(std::move(*made));
-        name = fmt::format("/proc/self/fd/{}", sample->fd);
+        sample = std::move(*made);
+        name = fmt::format("/proc/self/fd/{}", sample.get());
     }
     auto file = MappedFile::open(name);
     if (!file) return forward(file);

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "base/file.h"
+#include "base/program_files.h"
 #include "machine/root.h"
 
 namespace unicorn::machine {
@@ -243,9 +244,8 @@ Status store(const std::string& path, const Record& record) {
 
 std::string tune_command(const std::string& options) {
     // Root may have another PATH, and a build folder is on nobody's.
-    std::error_code error;
-    const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-    return fmt::format("sudo '{}' tune {}", error ? "unicorn" : self.string(), options);
+    const std::string self = program_file().string();
+    return fmt::format("sudo '{}' tune {}", self.empty() ? "unicorn" : self, options);
 }
 
 std::string tune_state_path(const TuneOptions& options) {

@@ -13,6 +13,7 @@
 
 #include "base/byte_size.h"
 #include "base/file.h"
+#include "base/program_files.h"
 
 namespace unicorn::plan {
 namespace fs = std::filesystem;
@@ -246,11 +247,7 @@ std::string toml_string(std::string_view text) {
     return out + "\"";
 }
 
-fs::path shipped_profiles() {
-    std::error_code error;
-    const fs::path program = fs::read_symlink("/proc/self/exe", error);
-    return program.parent_path().parent_path() / "share/unicorn/profiles";
-}
+fs::path shipped_profiles() { return shared_folder() / "profiles"; }
 
 std::string names_in(const fs::path& folder) {
     std::error_code error;

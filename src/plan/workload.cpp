@@ -8,11 +8,12 @@
 namespace unicorn::plan {
 namespace {
 
-// The three below are the engine's: kernels/kv_page.h, engine/engine.cpp, model/gemma3.cpp. A test
-// of the engine holds the plan against what it allocates.
+// Those of kernels/kv_page.h and model/gemma3.cpp: a test of the engine holds the plan against what
+// it allocates.
 constexpr std::size_t kPageTokens = 32;
-constexpr std::size_t kMinLogitRows = 8;
 constexpr std::size_t kAlignment = 64;
+// Logits of one head pass: 8 rows of 262,144 are 8 MB, and 8 rows read the head's weights once.
+constexpr std::size_t kMinLogitRows = 8;
 
 std::size_t pages_for(std::size_t tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 
