@@ -3,7 +3,8 @@
 // once for them. Workgroup (item, KV head). Blocks of 128 keys: kSplit neighbouring invocations score
 // a key, every kSplit-th 32 elements each, then all of them sum V, four elements and every lane-th
 // key each. Softmax online, block by block. The more invocations, the more loads are on their way:
-// short contexts have few workgroups.
+// short contexts have few workgroups. Of the workgroups that have a row's spans, the last one to finish
+// merges them.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_control_flow_attributes : require
@@ -22,6 +23,8 @@ layout(constant_id = 3) const bool kQuantizes = false;
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Parts { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Counters { uint at[]; };
 layout(buffer_reference) buffer Items;
 #include "backends/vulkan/address.glsl"
 #include "backends/vulkan/attention.params.h"
@@ -40,7 +43,40 @@ shared vec4 q[kGroup * kQuads];
 shared float weights[kGroup * kKeys];
 shared float subgroup_max[kGroup * kSubgroups];
 shared float subgroup_sum[kGroup * kSubgroups];
+shared bool is_last;
 shared vec4 sums[kLanes * kGroup * kQuads];
+
+/// The row's spans to one result, for the heads of KV head `head`.
+void merge(RowItem item, uint head, uint i) {
+    const uint stride = p.n_kv_heads * kGroup * (kDim + 2);
+    [[dont_unroll]] for (uint octet = i; octet < kGroup * kDim / 8; octet += kThreads) {
+        const uint e = octet * 8 % kDim;
+        const uint first = uint(item.first_part) * stride +
+                           (head * kGroup + octet * 8 / kDim) * (kDim + 2);
+        float most = uintBitsToFloat(0xFF800000u);
+        for (int part = 0; part < item.n_parts; ++part)
+            most = max(most, p.parts.at[first + uint(part) * stride + kDim]);
+        float whole = 0;
+        vec4 a = vec4(0), b = vec4(0);
+        for (int part = 0; part < item.n_parts; ++part) {
+            const uint at = first + uint(part) * stride;
+            const float weight = exp(p.parts.at[at + kDim] - most);
+            whole += weight * p.parts.at[at + kDim + 1];
+            [[unroll]] for (uint l = 0; l < 4; ++l) {
+                a[l] += weight * p.parts.at[at + e + l];
+                b[l] += weight * p.parts.at[at + e + 4 + l];
+            }
+        }
+        a /= whole;
+        b /= whole;
+        const uint cols = p.n_kv_heads * kGroup * kDim;
+        const uint row_octet = head * kGroup * kDim / 8 + octet;
+        const uint to = uint(item.row) * cols / 4 + 2 * row_octet;
+        Vectors(uvec2(p.to)).at[to] = a;
+        Vectors(uvec2(p.to)).at[to + 1] = b;
+        if (kQuantizes) store_int8(p.int8, p.n_rows, cols, uint(item.row), row_octet, a, b);
+    }
+}
 
 void main() {
     const RowItem item = p.items.at[gl_WorkGroupID.x];
@@ -167,7 +203,8 @@ void main() {
             }
         }
     }
-    if (item.part >= 0 && i < kGroup) {
+    if (item.part < 0) return;
+    if (i < kGroup) {
         float most = 0, whole = 0;
         [[unroll]] for (uint g = 0; g < kGroup; ++g) {
             if (i == g) {
@@ -179,4 +216,16 @@ void main() {
         p.parts.at[to] = most;
         p.parts.at[to + 1] = whole;
     }
+    // Each invocation's part is there for all to see before the count says so.
+    memoryBarrierBuffer();
+    barrier();
+    if (i == 0) {
+        const uint counter = uint(item.first_part) * p.n_kv_heads + head;
+        is_last = atomicAdd(p.done.at[counter], 1) + 1 == uint(item.n_parts);
+        if (is_last) p.done.at[counter] = 0;
+    }
+    barrier();
+    if (!is_last) return;
+    memoryBarrierBuffer();
+    merge(item, head, i);
 }

@@ -19,6 +19,8 @@ layout(constant_id = 2) const uint kGroup = 1;  // query heads of a KV head, at 
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Parts { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Counters { uint at[]; };
 layout(buffer_reference) buffer Items;
 #include "backends/vulkan/address.glsl"
 #include "backends/vulkan/attention.params.h"

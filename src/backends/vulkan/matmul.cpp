@@ -18,6 +18,8 @@ namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
 constexpr std::uint32_t kMostMatvecRows = 8;
+// With more, a workgroup of two panels takes longer than a dispatch that quantises (on an H200).
+constexpr std::uint32_t kMostInt8Rows = 4;
 constexpr std::uint32_t kMostSplits = 12;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 
@@ -133,6 +135,7 @@ InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
 
 bool Matmul::writes_int8(const MatmulCall& call) const {
     return call.epilogue != Epilogue::none && call.weights[0].rows % 32 == 0 &&
+           call.n_rows <= kMostInt8Rows &&
            input_form(call.weights[0].type, call.n_rows) == InputForm::int8;
 }
 
@@ -231,15 +234,16 @@ MatvecShape Matmul::matvec_shape(const MatmulCall& call) const {
     // More of these leave the registers.
     if (is_float(type)) return {.lane_rows = gated || type == tensor::DType::f32 ? 1U : 2U};
     const bool many_units = call.cols / kernels::gpu_tile(type).unit_cols >= 128;
-    if (call.n_rows == 1) {
+    if (call.int8_out != 0) {
         // Two panels make a group of int8.
-        if (call.int8_out != 0)
-            return {.invocations = many_units ? 512U : 256U, .panels = 2, .lane_rows = 1};
+        const bool two_bit = kernels::gpu_tile(type).unit_cols > 32;
+        const std::uint32_t nibbles = call.n_rows == 1 && many_units ? 512 : 256;
+        return {.invocations = two_bit ? 128 : nibbles, .panels = 2, .lane_rows = 1};
+    }
+    if (call.n_rows == 1) {
         if (gated) return {.invocations = many_units ? 512U : 256U, .lane_rows = 2};
         return {.lane_rows = many_units && type != tensor::DType::q8_0 ? 4U : 2U};
     }
-    if (call.int8_out != 0)
-        return {.invocations = call.n_rows > 4 ? 256U : 512U, .panels = 2, .lane_rows = 1};
     if (gated) return {.invocations = call.n_rows > 4 ? 128U : 256U, .lane_rows = 2};
     return {.lane_rows = 4};
 }

@@ -118,7 +118,7 @@ public:
     static std::size_t input_bytes(InputForm form, std::size_t n_rows, std::size_t cols);
 
     /// Whether record() can write the product in int8, too: it has an epilogue, whole groups of 32
-    /// rows, and reads int8 itself.
+    /// rows, few rows of activations, and reads int8 itself.
     bool writes_int8(const MatmulCall& call) const;
 
     /// Records x ([n_rows, cols] f32 at address `x`, 16-byte aligned) to `form` (int8 or f16) at
