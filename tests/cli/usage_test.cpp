@@ -25,7 +25,6 @@ TEST(Usage, MistakesExitWithTwoAndOneLine) {
         {"run", "hello", "--temp", "warm"},
         {"run", "hello", "--top-p", "0"},
         {"run", "hello", "--logit-bias", "7"},
-        {"run", "hello", "--device", "vulkan"},
         {"run", "hello", "--kv-type", "q4_0"},
         {"chat", "--kv-type", ""},
         {"bench", "--kv-type"},

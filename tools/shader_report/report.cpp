@@ -36,8 +36,9 @@ struct Shader {
 };
 
 const Shader kShaders[] = {
-    {"add_norm", {{"workgroup"}, {"adds", As::hidden}, {"int8 out", As::flag}}},
-    {"attend_rows", {{"E"}, {"cache", As::type}, {"heads of a KV head"}, {"int8 out", As::flag}}},
+    {"add_norm", {{"workgroup"}, {"adds", As::hidden}, {"also", As::form}}},
+    {"attend_rows",
+     {{"E"}, {"cache", As::type}, {"heads of a KV head"}, {"int8 out", As::flag}, {"workgroup"}}},
     {"attend_tiles", {{"E"}, {"cache", As::type}, {"heads of a KV head"}}},
     {"embed", {{"workgroup"}, {"type", As::type}}},
     {"gated_gelu", {{"workgroup"}}},
@@ -68,7 +69,8 @@ const Shader kShaders[] = {
       {"epilogue", As::epilogue},
       {"panels"},
       {"unroll"},
-      {"lane rows"}},
+      {"lane rows"},
+      {"int8 out", As::flag}},
      "v_dot4"},
     {"matvec_plain",
      {{"workgroup"},
@@ -78,11 +80,15 @@ const Shader kShaders[] = {
       {"epilogue", As::epilogue},
       {"panels"},
       {"unroll"},
-      {"lane rows"}}},
-    {"merge_spans", {{"workgroup"}, {"E"}, {"heads of a KV head"}, {"int8 out", As::flag}}},
+      {"lane rows"},
+      {"int8 out", As::flag}}},
     {"pick_largest", {{"of the groups", As::flag}}},
     {"qkv_to_cache", {{"workgroup"}, {"E"}, {"cache", As::type}}},
-    {"rms_norm", {{"workgroup"}, {"adds", As::hidden}, {"int8 out", As::flag}}},
+    {"rms_norm", {{"workgroup"}, {"adds", As::hidden}, {"also", As::form}}},
+    {"sample_adjust", {}},
+    {"sample_collect", {}},
+    {"sample_count", {}},
+    {"sample_draw", {}},
 };
 
 /// Variants that have the same floor: subgroups of 32 lanes on a SIMD.
@@ -119,7 +125,7 @@ constexpr Floor kFloors[] = {
      "registers, "
      "so that each key is read once for all of them."},
     {"rows", 16,
-     "Norms, embed, RoPE and KV write, merging, quantising, picking: little arithmetic over "
+     "Norms, embed, RoPE and KV write, quantising, sampling: little arithmetic over "
      "activations, bound by latency."},
 };
 

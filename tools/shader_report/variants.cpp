@@ -8,6 +8,7 @@
 
 #include "backends/vulkan/compute_program.h"
 #include "formats/gguf.h"
+#include "kernels/draw.h"
 #include "model/gemma3.h"
 #include "quant/synth.h"
 
@@ -174,6 +175,13 @@ public:
         picking.push_back(device::PickLargest{a.logits, ids, c.n_vocab});
         auto pick = ComputeProgram::create(context_, picking, kMostSequences);
         if (!pick) return forward(pick);
+        picking.back() =
+            device::Sample{a.logits,
+                           operand(DType::f32, kMostSequences,
+                                   sizeof(kernels::draw::DrawState) / sizeof(std::uint32_t)),
+                           ids, c.n_vocab};
+        auto sample = ComputeProgram::create(context_, picking, kMostSequences);
+        if (!sample) return forward(sample);
 
         for (std::size_t n = 1; n <= kMostRows; ++n)
             for (const std::size_t first :
@@ -184,6 +192,7 @@ public:
                 if (auto s = compile(**body, n, 1, at); !s) return s;
             if (auto s = compile(**head, n, 1, kShortContext); !s) return s;
         }
+        if (auto s = compile(**sample, 1, 1, kShortContext); !s) return s;
         return compile(**pick, 1, 1, kShortContext);
     }
 

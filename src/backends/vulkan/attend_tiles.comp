@@ -8,6 +8,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_EXT_shader_explicit_arithmetic_types_int16 : require
 #extension GL_EXT_shader_16bit_storage : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_clustered : require
 
 layout(local_size_x = 256) in;
 layout(constant_id = 0) const uint kDim = 64;   // E, a multiple of 32
@@ -17,6 +19,8 @@ layout(constant_id = 2) const uint kGroup = 1;  // query heads of a KV head, at 
 layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { float at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Parts { float at[]; };
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Counters { uint at[]; };
 layout(buffer_reference) buffer Items;
 #include "backends/vulkan/address.glsl"
 #include "backends/vulkan/attention.params.h"
@@ -27,6 +31,7 @@ layout(push_constant) uniform Push { AttentionParams p; };
 const uint kQueries = 64, kKeys = 64;
 const uint kPart = 32;                // elements of q, k or v at a time
 const uint kParts = kDim / kPart;
+const uint kUnroll = 4;
 const uint kStride = kKeys + 4;       // keeps columns in different banks, and vec4 aligned
 // First q [kPart][kQueries] and k [kPart][kKeys], both with kStride; then weights [kKeys][kQueries].
 shared float block[2 * kPart * kStride];
@@ -44,7 +49,8 @@ uvec2 page_of(uvec2 pool, int table, int key) {
 void main() {
     const TileItem item = p.items.at[gl_WorkGroupID.x];
     if (item.first_row < 0) return;
-    const uint i = gl_LocalInvocationIndex;
+    // Neighbours in this order are so in their subgroup.
+    const uint i = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
     const uint n_queries = uint(item.n_rows) * kGroup;
     const uint query_4 = i / 16 * 4, key_4 = i % 16 * 4;  // the 4 x 4 scores of this invocation
     const uint e_2 = i % 16 * 2;                          // and its 4 x 2 sums of each part
@@ -89,13 +95,17 @@ void main() {
                 block[(kPart + e + 4 + j) * kStride + vector] = b[j];
             }
             barrier();
-            [[dont_unroll]] for (uint d = 0; d < kPart; ++d) {
-                vec4 qs, ks;
-                [[unroll]] for (uint j = 0; j < 4; ++j) {
-                    qs[j] = block[d * kStride + query_4 + j];
-                    ks[j] = block[(kPart + d) * kStride + key_4 + j];
+            // Some iterations' loads at once; all of them would keep software drivers' compilers busy.
+            [[dont_unroll]] for (uint first_d = 0; first_d < kPart; first_d += kUnroll) {
+                [[unroll]] for (uint l = 0; l < kUnroll; ++l) {
+                    const uint d = first_d + l;
+                    vec4 qs, ks;
+                    [[unroll]] for (uint j = 0; j < 4; ++j) {
+                        qs[j] = block[d * kStride + query_4 + j];
+                        ks[j] = block[(kPart + d) * kStride + key_4 + j];
+                    }
+                    [[unroll]] for (uint j = 0; j < 4; ++j) score[j] += ks[j] * qs;
                 }
-                [[unroll]] for (uint j = 0; j < 4; ++j) score[j] += ks[j] * qs;
             }
         }
         barrier();
@@ -112,20 +122,30 @@ void main() {
             }
         }
         barrier();
-        if (i < kQueries) {
-            float most = top[i];
-            [[dont_unroll]] for (uint j = 0; j < kKeys; ++j) most = max(most, block[j * kStride + i]);
+        // Four neighbours have a query, every fourth key each.
+        {
+            const uint query = i / 4, quarter = i % 4;
+            float score_of[kKeys / 4];
+            float most = top[query];
+            [[unroll]] for (uint j = 0; j < kKeys / 4; ++j) {
+                score_of[j] = block[(4 * j + quarter) * kStride + query];
+                most = max(most, score_of[j]);
+            }
+            most = subgroupClusteredMax(most, 4);
             // A query without keys so far has most = -inf: its weights are 0, not NaN.
             const float base = most == uintBitsToFloat(0xFF800000u) ? 0.0 : most;
             float part = 0;
-            [[dont_unroll]] for (uint j = 0; j < kKeys; ++j) {
-                const float weight = exp(block[j * kStride + i] - base);
-                block[j * kStride + i] = weight;
+            [[unroll]] for (uint j = 0; j < kKeys / 4; ++j) {
+                const float weight = exp(score_of[j] - base);
+                block[(4 * j + quarter) * kStride + query] = weight;
                 part += weight;
             }
-            faded[i] = exp(top[i] - base);
-            total[i] = total[i] * faded[i] + part;
-            top[i] = most;
+            part = subgroupClusteredAdd(part, 4);
+            if (quarter == 0) {
+                faded[query] = exp(top[query] - base);
+                total[query] = total[query] * faded[query] + part;
+                top[query] = most;
+            }
         }
         // Sums of V, part by part.
         [[unroll]] for (uint c = 0; c < kParts; ++c) {
@@ -145,12 +165,15 @@ void main() {
             vec4 fade;
             [[unroll]] for (uint j = 0; j < 4; ++j) fade[j] = faded[query_4 + j];
             vec4 sum_0 = sum[c][0] * fade, sum_1 = sum[c][1] * fade;
-            [[dont_unroll]] for (uint j = 0; j < kKeys; ++j) {
-                vec4 weight;
-                [[unroll]] for (uint l = 0; l < 4; ++l)
-                    weight[l] = block[j * kStride + query_4 + l];
-                sum_0 += weight * values[j * kPart + e_2];
-                sum_1 += weight * values[j * kPart + e_2 + 1];
+            [[dont_unroll]] for (uint first_j = 0; first_j < kKeys; first_j += kUnroll) {
+                [[unroll]] for (uint k = 0; k < kUnroll; ++k) {
+                    const uint j = first_j + k;
+                    vec4 weight;
+                    [[unroll]] for (uint l = 0; l < 4; ++l)
+                        weight[l] = block[j * kStride + query_4 + l];
+                    sum_0 += weight * values[j * kPart + e_2];
+                    sum_1 += weight * values[j * kPart + e_2 + 1];
+                }
             }
             sum[c][0] = sum_0;
             sum[c][1] = sum_1;

@@ -1,4 +1,4 @@
-// Parameters of attend_rows.comp, attend_tiles.comp and merge_spans.comp, and the lists of work
+// Parameters of attend_rows.comp and attend_tiles.comp, and the lists of work
 // that the CPU writes for each pass, to their full length: what is not an item has a row of -1.
 #include "backends/vulkan/shader_types.h"
 
@@ -9,8 +9,10 @@ struct RowItem {
     UNICORN_INT table;      // where in `pages` the sequence's page table begins
     UNICORN_INT first_key;  // positions, both included
     UNICORN_INT last_key;
-    UNICORN_INT part;  // number of the partial result
-    UNICORN_INT unused[3];
+    UNICORN_INT part;        // number of the partial result
+    UNICORN_INT first_part;  // the row's
+    UNICORN_INT n_parts;
+    UNICORN_INT unused;
 };
 
 /// Consecutive rows of one sequence, with everything they see.
@@ -21,14 +23,6 @@ struct TileItem {
     UNICORN_INT table;
 };
 
-/// A row whose keys were split.
-struct MergeItem {
-    UNICORN_INT row;
-    UNICORN_INT first_part;
-    UNICORN_INT n_parts;
-    UNICORN_INT unused;
-};
-
 struct AttentionParams {
     UNICORN_ADDRESS(Floats) q;      // [T, H*E]
     UNICORN_ADDRESS(Floats) to;     // [T, H*E]
@@ -36,7 +30,9 @@ struct AttentionParams {
     UNICORN_ADDRESS(uvec2) v_pool;
     UNICORN_ADDRESS(Ids) pages;  // page tables
     UNICORN_ADDRESS(Items) items;
-    UNICORN_ADDRESS(Floats) parts;  // [parts, H, E + 2]: weighted sum of V, max, sum of weights
+    UNICORN_ADDRESS(Counters)
+    done;  // [parts, K]: by a row's first part, how many are done; 0 between
+    UNICORN_ADDRESS(Parts) parts;  // [parts, H, E + 2]: weighted sum of V, max, sum of weights
     UNICORN_FLOAT scale;
     UNICORN_UINT n_kv_heads;      // K
     UNICORN_UINT window;          // 0: all

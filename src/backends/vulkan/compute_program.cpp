@@ -13,7 +13,6 @@
 #include "backends/vulkan/gated_gelu.params.h"
 #include "backends/vulkan/gather_rows.comp.h"
 #include "backends/vulkan/gather_rows.params.h"
-#include "backends/vulkan/merge_spans.comp.h"
 #include "backends/vulkan/pick_largest.comp.h"
 #include "backends/vulkan/pick_largest.params.h"
 #include "backends/vulkan/qkv_to_cache.comp.h"
@@ -40,8 +39,9 @@ using device::TensorRef;
 constexpr std::size_t kFrames = 4;       // passes in flight
 constexpr std::size_t kRecordings = 24;  // shapes kept
 constexpr std::uint32_t kRowThreads = 1024;
-constexpr std::size_t kPickGroups = 64;  // workgroups of a row of logits
-constexpr std::size_t kMaxGroup = 8;     // query heads of a KV head
+constexpr std::size_t kPickGroups = 64;    // workgroups of a row of logits
+constexpr std::size_t kMaxGroup = 8;       // query heads of a KV head
+constexpr std::size_t kFewAttending = 64;  // rows times KV heads that leave a large GPU idle
 
 std::uint32_t u32(std::size_t n) { return static_cast<std::uint32_t>(n); }
 
@@ -185,10 +185,12 @@ struct RopeTable {
 struct ComputeProgram::Scratch {
     std::array<memory::Allocation, kInputForms> inputs;  // by form: the widest input in it
     memory::Allocation gathered;                         // [T, D]: rows of the head
-    memory::Allocation up;          // [T, F]: where gate and up are of different types
-    memory::Allocation parts;       // of split attention
-    memory::Allocation picks;       // [rows, kPickGroups] values, then as many ids
-    memory::Allocation selections;  // [rows]
+    memory::Allocation gated;          // [T, F] int8: of gate and up, while their input is read
+    memory::Allocation up;             // [T, F]: where gate and up are of different types
+    memory::Allocation parts;          // of split attention
+    std::optional<VulkanBuffer> done;  // [parts, K] counters: 0 between dispatches
+    memory::Allocation picks;          // [rows, kPickGroups] values, then as many ids
+    memory::Allocation selections;     // [rows]
     std::vector<RopeTable> ropes;
     std::vector<VulkanBuffer> rope_memory;
 };
@@ -275,6 +277,13 @@ public:
     }
 
 private:
+    /// The activations whose f32 are at `x` lie in `form` at `at`, too.
+    struct Ready {
+        std::uint64_t x = 0;
+        InputForm form = InputForm::f32;
+        std::uint64_t at = 0;
+    };
+
     /// VK_NULL_HANDLE while it only compiles.
     VkCommandBuffer commands() const {
         return recording_.parts.empty() ? VK_NULL_HANDLE
@@ -326,13 +335,14 @@ private:
         dirty_ = true;
     }
 
-    /// Where the step that makes `x` may put it in int8, too: the address, when the next step wants
-    /// it so, else 0.
-    std::uint64_t int8_for_next(const TensorRef& x) {
-        quantized_ = 0;
+    /// The form in which the next step reads `x`, where the step that makes it may write that too
+    /// (says may_write): then it lies there from now on. Else f32.
+    template <typename May>
+    Ready ready_for_next(const TensorRef& x, std::uint64_t at_int8, const May& may_write) {
+        ready_ = {};
+        if (next_ == nullptr) return {};
         const TensorRef* weights = nullptr;
         const TensorRef* input = nullptr;
-        if (next_ == nullptr) return 0;
         if (const auto* project = std::get_if<device::Project>(next_)) {
             weights = &project->weights[0];
             input = &project->x;
@@ -340,15 +350,18 @@ private:
             weights = &ffn->gate;
             input = &ffn->x;
         }
-        if (weights == nullptr || input->device_address != x.device_address ||
-            context_.matmul->input_form(weights->type, shape_.n_rows) != InputForm::int8)
-            return 0;
-        quantized_ = x.device_address;
-        return int8_address();
+        if (weights == nullptr || input->device_address != x.device_address) return {};
+        const InputForm form = context_.matmul->input_form(weights->type, shape_.n_rows);
+        if (form == InputForm::f32 || !may_write(form)) return {};
+        ready_ = {x.device_address, form, form == InputForm::int8 ? at_int8 : input_at(form)};
+        return ready_;
     }
-    std::uint64_t int8_address() const {
-        return program_.scratch_->inputs[static_cast<std::size_t>(InputForm::int8)]
-            .device_address();
+    std::uint64_t input_at(InputForm form) const {
+        return address(program_.scratch_->inputs[static_cast<std::size_t>(form)]);
+    }
+    /// Not 0 while it only compiles either, when there is no memory.
+    static std::uint64_t address(const memory::Allocation& memory) {
+        return std::max(memory.device_address(), std::uint64_t{1});
     }
 
     Result<const Pipeline*> pipeline(std::string_view name, std::span<const std::uint32_t> spirv,
@@ -382,10 +395,14 @@ private:
                        {static_cast<std::uint32_t>(s.weights.type)});
     }
 
-    Status norm(RmsNormParams params, bool adds) {
+    Status norm(RmsNormParams params, const TensorRef& to, bool adds) {
         const std::uint32_t invocations = (params.cols / 8 + 63) / 64 * 64;
-        auto found = pipeline(adds ? "add_norm" : "rms_norm", shaders::kRmsNorm, sizeof(params),
-                              {invocations, adds ? 1u : 0u, quantized_ != 0 ? 1u : 0u});
+        const Ready ready =
+            ready_for_next(to, input_at(InputForm::int8), [](InputForm) { return true; });
+        params.input_to = ready.at;
+        auto found =
+            pipeline(adds ? "add_norm" : "rms_norm", shaders::kRmsNorm, sizeof(params),
+                     {invocations, adds ? 1u : 0u, static_cast<std::uint32_t>(ready.form)});
         if (!found) return forward(found);
         sync();
         launch(**found, params, {params.n_rows, 1, 1});
@@ -398,12 +415,12 @@ private:
                      .result = s.out.device_address,
                      .residual = 0,
                      .add_gain = 0,
-                     .int8 = int8_for_next(s.out),
+                     .input_to = 0,
                      .cols = u32(s.x.cols),
                      .eps = s.eps,
                      .n_rows = u32(shape_.n_rows),
                      .unused = 0},
-                    false);
+                    s.out, false);
     }
 
     Status record(const device::AddNorm& s) {
@@ -412,17 +429,19 @@ private:
                      .result = s.out.device_address,
                      .residual = s.residual.device_address,
                      .add_gain = s.branch_gain.device_address,
-                     .int8 = int8_for_next(s.out),
+                     .input_to = 0,
                      .cols = u32(s.residual.cols),
                      .eps = s.eps,
                      .n_rows = u32(shape_.n_rows),
                      .unused = 0},
-                    true);
+                    s.out, true);
     }
 
     /// outs[i] = weights[i] x for `n_rows` rows at `x`; x is brought to the forms they take first.
+    /// `to`, if any, is what outs[0] is, and may be written in int8 for the next step.
     Status multiply(std::span<const TensorRef> weights, std::uint64_t x, std::size_t n_rows,
-                    std::span<const std::uint64_t> outs, Epilogue epilogue) {
+                    std::span<const std::uint64_t> outs, Epilogue epilogue,
+                    const TensorRef* to = nullptr) {
         MatmulCall call;
         call.epilogue = epilogue;
         call.n_rows = u32(n_rows);
@@ -436,8 +455,9 @@ private:
             const InputForm form = context_.matmul->input_form(weights[i].type, n_rows);
             std::uint64_t& input = call.x[static_cast<std::size_t>(form)];
             if (input != 0 || form == InputForm::f32) continue;
-            input = program_.scratch_->inputs[static_cast<std::size_t>(form)].device_address();
-            if (form == InputForm::int8 && quantized_ != 0 && x == quantized_) continue;
+            const bool is_ready = x == ready_.x && form == ready_.form;
+            input = is_ready ? ready_.at : input_at(form);
+            if (is_ready) continue;
             if (!quantizes) sync();
             quantizes = true;
             if (auto s = context_.matmul->record_quantize(commands(), x, u32(n_rows), call.cols,
@@ -445,7 +465,14 @@ private:
                 !s)
                 return s;
         }
-        quantized_ = 0;  // what is written now may be x of later
+        ready_ = {};  // what is written now may be x of later
+        if (to != nullptr) {
+            // Not over what this product reads.
+            call.int8_out =
+                ready_for_next(*to, address(program_.scratch_->gated), [&](InputForm form) {
+                    return form == InputForm::int8 && context_.matmul->writes_int8(call);
+                }).at;
+        }
         sync();
         return context_.matmul->record(commands(), call);
     }
@@ -461,7 +488,7 @@ private:
         const std::array<TensorRef, 2> weights = {s.gate, s.up};
         if (s.gate.type == s.up.type) {
             return multiply(weights, s.x.device_address, shape_.n_rows,
-                            std::array{s.out.device_address}, Epilogue::gelu);
+                            std::array{s.out.device_address}, Epilogue::gelu, &s.out);
         }
         const std::uint64_t up = program_.scratch_->up.device_address();
         if (auto status = multiply(weights, s.x.device_address, shape_.n_rows,
@@ -523,27 +550,48 @@ private:
         return {};
     }
 
+    /// Invocations of attend_rows: four for each of its 128 keys, or as many as shared memory, and
+    /// the device, have room for; one where there are many workgroups. (On an H200 at 27B's shapes
+    /// four made decoding 3 % faster for 4 sequences, and 5 % slower for 16.)
+    std::uint32_t attend_threads(std::uint32_t dim, std::uint32_t heads,
+                                 std::size_t n_kv_heads) const {
+        const Capabilities& c = context_.device.capabilities();
+        const auto fits = [&](std::uint32_t threads) {
+            // Its sums, q, weights and what subgroups tell each other.
+            const std::uint32_t bytes =
+                heads * (threads * 16 + dim * 4 + 128 * 4 + threads / 4 * 8);
+            return threads <= c.max_workgroup_invocations && bytes <= c.max_shared_bytes;
+        };
+        if (shape_.n_rows * n_kv_heads > kFewAttending) return 128;
+        std::uint32_t threads = 512;
+        while (threads > 128 && !fits(threads)) threads /= 2;
+        return threads;
+    }
+
     Status record(const device::Attention& s) {
         const auto group = static_cast<std::size_t>(s.cache.group);
         const PassLayout::Attention& at = recording_.layout.attention[group];
-        AttentionParams params = {.q = s.q.device_address,
-                                  .to = s.out.device_address,
-                                  .k_pool = s.cache.k.device_address,
-                                  .v_pool = s.cache.v.device_address,
-                                  .pages = base_ + at.pages,
-                                  .items = 0,
-                                  .parts = program_.scratch_->parts.device_address(),
-                                  .scale = s.scale,
-                                  .n_kv_heads = u32(s.n_kv_heads),
-                                  .window = u32(s.window),
-                                  .n_rows = u32(shape_.n_rows),
-                                  .int8 = 0};
+        AttentionParams params = {
+            .q = s.q.device_address,
+            .to = s.out.device_address,
+            .k_pool = s.cache.k.device_address,
+            .v_pool = s.cache.v.device_address,
+            .pages = base_ + at.pages,
+            .items = 0,
+            .done = program_.scratch_->done ? program_.scratch_->done->device_address() : 0,
+            .parts = program_.scratch_->parts.device_address(),
+            .scale = s.scale,
+            .n_kv_heads = u32(s.n_kv_heads),
+            .window = u32(s.window),
+            .n_rows = u32(shape_.n_rows),
+            .int8 = 0};
         // Tiles are for many rows, which are quantised in a dispatch of their own.
-        quantized_ = 0;
-        if (!shape_.tiles[group]) params.int8 = int8_for_next(s.out);
+        params.int8 = ready_for_next(s.out, input_at(InputForm::int8), [&](InputForm form) {
+                          return form == InputForm::int8 && !shape_.tiles[group];
+                      }).at;
         const std::uint32_t dim = u32(s.head_dim), heads = u32(s.n_heads / s.n_kv_heads);
         const auto type = static_cast<std::uint32_t>(s.cache.k.type);
-        const std::uint32_t quantizes = quantized_ != 0 ? 1 : 0;
+        const std::uint32_t quantizes = params.int8 != 0 ? 1 : 0;
         const auto dispatch = [&](std::string_view name, std::span<const std::uint32_t> spirv,
                                   std::vector<std::uint32_t> constants, std::size_t items,
                                   std::size_t n_items) -> Status {
@@ -561,16 +609,14 @@ private:
                 return status;
         }
         if (shape_.rows[group]) {
-            if (auto status = dispatch("attend_rows", shaders::kAttendRows,
-                                       {dim, type, heads, quantizes}, at.row_items, at.n_row_items);
+            if (auto status = dispatch(
+                    "attend_rows", shaders::kAttendRows,
+                    {dim, type, heads, quantizes, attend_threads(dim, heads, s.n_kv_heads)},
+                    at.row_items, at.n_row_items);
                 !status)
                 return status;
         }
-        if (!shape_.merges[group]) return {};
-        sync();
-        return dispatch("merge_spans", shaders::kMergeSpans,
-                        {std::bit_ceil(heads * dim / 8), dim, heads, quantizes}, at.merge_items,
-                        at.n_merge_items);
+        return {};
     }
 
     Status record(const device::PickLargest& s) {
@@ -617,7 +663,7 @@ private:
             auto found = pipeline(name, spirv, sizeof(params), {});
             if (!found) return forward(found);
             sync();
-            (*found)->dispatch(commands(), params, {groups, u32(shape_.n_logit_rows), 1});
+            launch(**found, params, {groups, u32(shape_.n_logit_rows), 1});
             return {};
         };
         if (auto status = dispatch("sample_adjust", shaders::kSampleAdjust, 1); !status)
@@ -640,7 +686,7 @@ private:
     Recording& recording_;
     std::uint64_t base_;
     const device::Step* next_ = nullptr;
-    std::uint64_t quantized_ = 0;  // the activations that lie in int8 now, by their f32 address
+    Ready ready_;
     bool dirty_ = false;
 };
 
@@ -695,7 +741,7 @@ Result<std::unique_ptr<ComputeProgram>> ComputeProgram::create(ComputeContext& c
 Status ComputeProgram::allocate_scratch() {
     scratch_ = std::make_unique<Scratch>();
     std::array<std::size_t, kInputForms> inputs{};
-    std::size_t gathered = 0, up = 0, parts = 0, picks = 0, selections = 0;
+    std::size_t gathered = 0, gated = 0, up = 0, parts = 0, done = 0, picks = 0, selections = 0;
     const bool compiles_only = context_.device.capabilities().compiles_only;
     const auto needs = [&](const TensorRef& w) {
         for (std::size_t n = 1; n <= max_rows_; ++n) {
@@ -711,6 +757,11 @@ Status ComputeProgram::allocate_scratch() {
         } else if (const auto* ffn = std::get_if<device::GatedFfn>(&step)) {
             needs(ffn->gate);
             needs(ffn->up);
+            for (std::size_t n = 1; n <= max_rows_; ++n) {
+                if (context_.matmul->input_form(ffn->gate.type, n) == InputForm::int8)
+                    gated =
+                        std::max(gated, Matmul::input_bytes(InputForm::int8, n, ffn->gate.rows));
+            }
             if (ffn->gate.type != ffn->up.type)
                 up = std::max(up, max_rows_ * ffn->up.rows * sizeof(float));
         } else if (const auto* head = std::get_if<device::Head>(&step)) {
@@ -723,6 +774,8 @@ Status ComputeProgram::allocate_scratch() {
         } else if (const auto* attention = std::get_if<device::Attention>(&step)) {
             parts = std::max(parts, max_parts(attention->n_kv_heads) * attention->n_heads *
                                         (attention->head_dim + 2) * sizeof(float));
+            done = std::max(done, max_parts(attention->n_kv_heads) * attention->n_kv_heads *
+                                      sizeof(std::uint32_t));
         } else if (const auto* qkv = std::get_if<device::QkvToCache>(&step)) {
             auto& ropes = scratch_->ropes;
             const bool known = std::ranges::any_of(ropes, [&](const RopeTable& table) {
@@ -754,9 +807,17 @@ Status ComputeProgram::allocate_scratch() {
     for (std::size_t i = 0; i < inputs.size(); ++i)
         if (auto status = allocate(inputs[i], scratch_->inputs[i]); !status) return status;
     if (auto status = allocate(gathered, scratch_->gathered); !status) return status;
+    if (auto status = allocate(gated, scratch_->gated); !status) return status;
     if (auto status = allocate(up, scratch_->up); !status) return status;
     if (auto status = allocate(picks, scratch_->picks); !status) return status;
     if (auto status = allocate(selections, scratch_->selections); !status) return status;
+    if (done > 0 && !compiles_only) {
+        auto counters = VulkanBuffer::create(
+            context_.device, done, *context_.device.capabilities().tier(memory::Tier::vram));
+        if (!counters) return forward(counters);
+        if (auto status = counters->clear(); !status) return status;
+        scratch_->done.emplace(std::move(*counters));
+    }
     return allocate(parts, scratch_->parts);
 }
 

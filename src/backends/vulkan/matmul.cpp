@@ -1,6 +1,7 @@
 #include "backends/vulkan/matmul.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 
 #include "backends/vulkan/matmul.params.h"
@@ -17,6 +18,8 @@ namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
 constexpr std::uint32_t kMostMatvecRows = 8;
+// With more, a workgroup of two panels takes longer than a dispatch that quantises (on an H200).
+constexpr std::uint32_t kMostInt8Rows = 4;
 constexpr std::uint32_t kMostSplits = 12;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 
@@ -40,6 +43,7 @@ MatmulParams params_of(const MatmulCall& call, InputForm form) {
         params.out_rows[i] = call.weights[i].rows;
     }
     params.x = call.x[static_cast<std::size_t>(form)];
+    params.int8 = call.int8_out;
     params.n_rows = call.n_rows;
     params.cols = call.cols;
     return params;
@@ -129,6 +133,12 @@ InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
     return InputForm::int8;
 }
 
+bool Matmul::writes_int8(const MatmulCall& call) const {
+    return call.epilogue != Epilogue::none && call.weights[0].rows % 32 == 0 &&
+           call.n_rows <= kMostInt8Rows &&
+           input_form(call.weights[0].type, call.n_rows) == InputForm::int8;
+}
+
 std::size_t Matmul::input_bytes(InputForm form, std::size_t n_rows, std::size_t cols) {
     switch (form) {
         case InputForm::f32: return n_rows * cols * 4;
@@ -163,13 +173,21 @@ void Matmul::each_pipeline(
 Status Matmul::record_quantize(VkCommandBuffer commands, std::uint64_t x, std::uint32_t n_rows,
                                std::uint32_t cols, InputForm form, std::uint64_t to) {
     UNICORN_CHECK(cols % 32 == 0 && n_rows > 0 && form != InputForm::f32);
-    const std::uint32_t constants[] = {256, static_cast<std::uint32_t>(form)};
+    // The scale of f16 is a row's: one workgroup has the row, as many invocations as it has work
+    // for.
+    const std::uint32_t octets = cols / 8;
+    const std::uint32_t invocations =
+        form == InputForm::int8 ? 256
+                                : std::min(std::clamp(std::bit_ceil(octets), 256U, 1024U),
+                                           device_.capabilities().max_workgroup_invocations);
+    const std::uint32_t parts = form == InputForm::int8 ? ceil_div(octets, invocations) : 1;
+    const std::uint32_t constants[] = {invocations, static_cast<std::uint32_t>(form)};
     const auto shader = pipeline("matmul_quantize", shaders::kMatmulQuantize, constants,
                                  sizeof(MatmulQuantizeParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
     if (commands == VK_NULL_HANDLE) return {};
     const MatmulQuantizeParams params = {.x = x, .to = to, .n_rows = n_rows, .cols = cols};
-    (*shader)->dispatch(commands, params, {n_rows, 1, 1});
+    (*shader)->dispatch(commands, params, {n_rows, parts, 1});
     return {};
 }
 
@@ -178,6 +196,7 @@ Status Matmul::record(VkCommandBuffer commands, const MatmulCall& call) {
     if (call.epilogue != Epilogue::none) {
         UNICORN_CHECK(call.count == 2 && call.weights[0].type == call.weights[1].type &&
                       call.weights[0].rows == call.weights[1].rows);
+        UNICORN_CHECK(call.int8_out == 0 || writes_int8(call));
         return record_same_type(commands, call);
     }
     // Matrices of one type share a dispatch.
@@ -208,11 +227,19 @@ MatvecShape Matmul::matvec_shape(const MatmulCall& call) const {
     const tensor::DType type = call.weights[0].type;
     const bool gated = call.epilogue != Epilogue::none;
     if (device_.capabilities().description.is_software())
-        return {.invocations = 64, .lane_rows = call.n_rows > 2 ? 1U : 2U};
+        return {.invocations = 64,
+                .panels = call.int8_out != 0 ? 2U : 1U,
+                .lane_rows = call.n_rows > 2 || call.int8_out != 0 ? 1U : 2U};
     // Found by search on an H200 at Gemma 3 27B's shapes; others may differ by 10 %.
     // More of these leave the registers.
     if (is_float(type)) return {.lane_rows = gated || type == tensor::DType::f32 ? 1U : 2U};
     const bool many_units = call.cols / kernels::gpu_tile(type).unit_cols >= 128;
+    if (call.int8_out != 0) {
+        // Two panels make a group of int8.
+        const bool two_bit = kernels::gpu_tile(type).unit_cols > 32;
+        const std::uint32_t nibbles = call.n_rows == 1 && many_units ? 512 : 256;
+        return {.invocations = two_bit ? 128 : nibbles, .panels = 2, .lane_rows = 1};
+    }
     if (call.n_rows == 1) {
         if (gated) return {.invocations = many_units ? 512U : 256U, .lane_rows = 2};
         return {.lane_rows = many_units && type != tensor::DType::q8_0 ? 4U : 2U};
@@ -225,7 +252,8 @@ Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
     const tensor::DType type = call.weights[0].type;
     const InputForm form = input_form(type, call.n_rows);
     const std::uint32_t t = std::min(call.n_rows, kMostMatvecRows);
-    const MatvecShape shape = matvec_shape(call);
+    MatvecShape shape = matvec_shape(call);
+    if (call.int8_out != 0) shape.panels = 2;
     const std::uint32_t constants[] = {std::max(shape.invocations, subgroup_),
                                        subgroup_,
                                        static_cast<std::uint32_t>(type),
@@ -233,7 +261,8 @@ Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
                                        static_cast<std::uint32_t>(call.epilogue),
                                        shape.panels,
                                        shape.unroll,
-                                       shape.lane_rows};
+                                       shape.lane_rows,
+                                       call.int8_out != 0 ? 1U : 0U};
     const bool dot4 = form == InputForm::int8;
     const std::span<const std::uint32_t> spirv =
         dot4 ? std::span<const std::uint32_t>(shaders::kMatvecDot4) : shaders::kMatvecPlain;

@@ -73,6 +73,7 @@ struct MatmulCall {
     /// x in the forms that input_form() asks for, for each of the weights' types; by InputForm.
     std::array<std::uint64_t, kInputForms> x = {};
     std::array<std::uint64_t, 3> outs = {};  // [T, rows_i] f32; overlap nothing else
+    std::uint64_t int8_out = 0;  // where writes_int8(): outs[0] in that form, too, if not 0
 };
 
 /// How matvec_*.comp cut their work.
@@ -115,6 +116,10 @@ public:
     InputForm input_form(tensor::DType type, std::size_t n_rows) const;
     /// Bytes of [n_rows, cols] activations in `form`; a multiple of 16.
     static std::size_t input_bytes(InputForm form, std::size_t n_rows, std::size_t cols);
+
+    /// Whether record() can write the product in int8, too: it has an epilogue, whole groups of 32
+    /// rows, few rows of activations, and reads int8 itself.
+    bool writes_int8(const MatmulCall& call) const;
 
     /// Records x ([n_rows, cols] f32 at address `x`, 16-byte aligned) to `form` (int8 or f16) at
     /// `to` (16-byte aligned); without commands it only compiles. Requires cols % 32 == 0. Errors:

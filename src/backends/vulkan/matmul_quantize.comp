@@ -1,5 +1,5 @@
 #version 460
-// One workgroup a row: x [T, D] f32 to int8 or f16.
+// x [T, D] f32 to int8 or f16. Workgroup (row, part of its columns); f16 needs a row in one workgroup.
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "backends/vulkan/matmul_input.glsl"
@@ -32,7 +32,8 @@ void main() {
         barrier();
         scale = f16_scale(row_most);
     }
-    for (uint i = first; i < octets; i += gl_WorkGroupSize.x) {
+    const uint step = gl_WorkGroupSize.x * gl_NumWorkGroups.y;
+    for (uint i = gl_WorkGroupID.y * gl_WorkGroupSize.x + first; i < octets; i += step) {
         const vec4 a = Vectors(p.x).at[row + 2 * i];
         const vec4 b = Vectors(p.x).at[row + 2 * i + 1];
         if (FORM == INPUT_INT8) store_int8(p.to, p.n_rows, p.cols, t, i, a, b);

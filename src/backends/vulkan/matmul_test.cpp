@@ -105,6 +105,11 @@ protected:
             call.weights[i] = {c.type, c.rows[i], weights[i].device_address()};
             call.outs[i] = outs[i].device_address();
         }
+        // Where it can be: outs[0] in int8, and what quantising outs[0] makes of it.
+        const std::size_t int8_bytes = Matmul::input_bytes(InputForm::int8, c.n_rows, c.rows[0]);
+        const bool in_int8 = matmul.writes_int8(call);
+        const VulkanBuffer int8_out = buffer(int8_bytes), int8_expected = buffer(int8_bytes);
+        if (in_int8) call.int8_out = int8_out.device_address();
         Status recorded;
         const auto ran = device_->run([&](VkCommandBuffer commands) {
             if (form != InputForm::f32) {
@@ -113,9 +118,21 @@ protected:
                 memory_barrier(*device_, commands);
             }
             if (recorded) recorded = matmul.record(commands, call);
+            if (!recorded || !in_int8) return;
+            memory_barrier(*device_, commands);
+            recorded = matmul.record_quantize(commands, call.outs[0], c.n_rows, c.rows[0],
+                                              InputForm::int8, int8_expected.device_address());
         });
         ASSERT_TRUE(recorded) << recorded.error().message;
         ASSERT_TRUE(ran) << ran.error().message;
+
+        if (in_int8) {
+            std::vector<std::byte> got(c.n_rows * (c.rows[0] + c.rows[0] / 4));
+            std::vector<std::byte> wanted(got.size());
+            ASSERT_TRUE(int8_out.download(0, got));
+            ASSERT_TRUE(int8_expected.download(0, wanted));
+            EXPECT_EQ(got, wanted);
+        }
 
         std::vector<matmul_testing::Expected> expected;
         for (std::size_t i = 0; i < c.rows.size(); ++i)
@@ -180,13 +197,15 @@ TEST_F(MatmulTest, GatesWithGeluAndSilu) {
         for (const tensor::DType type :
              {tensor::DType::q4_0, tensor::DType::q2_k, tensor::DType::bf16}) {
             for (const std::uint32_t n_rows : {1U, 4U, 9U, 20U, 70U}) {
-                for (const Epilogue epilogue : {Epilogue::gelu, Epilogue::silu})
-                    check(*m, {.type = type,
-                               .rows = {90, 90},
-                               .cols = 256,
-                               .n_rows = n_rows,
-                               .epilogue = epilogue,
-                               .x_scale = 0.3f});
+                for (const Epilogue epilogue : {Epilogue::gelu, Epilogue::silu}) {
+                    for (const std::uint32_t rows : {90U, 96U})
+                        check(*m, {.type = type,
+                                   .rows = {rows, rows},
+                                   .cols = 256,
+                                   .n_rows = n_rows,
+                                   .epilogue = epilogue,
+                                   .x_scale = 0.3f});
+                }
             }
         }
     }

@@ -19,6 +19,9 @@ layout(constant_id = 4) const uint EPILOGUE = 0;
 layout(constant_id = 5) const uint PANELS = 1;
 layout(constant_id = 6) const uint UNROLL = 1;
 layout(constant_id = 7) const uint LANE_ROWS = 4;
+layout(constant_id = 8) const uint QUANTIZES = 0;  // 1: two PANELS, one matrix's rows, a multiple of 32
+
+#include "backends/vulkan/matmul_input.glsl"
 
 #include "backends/vulkan/matmul_epilogue.glsl"
 #include "backends/vulkan/matmul_weights.glsl"
@@ -37,6 +40,7 @@ const uint WIDTH = SUBGROUP > ROW_LANES ? SUBGROUP : ROW_LANES;
 const uint PARTS = gl_WorkGroupSize.x / WIDTH;
 const uint BLOCKS = UNIT_COLS / 32;
 shared float parts[PARTS * SUMS * ROW_LANES];
+shared float results[QUANTIZES == 1 ? T * 2 * ROWS : 1];  // [T][32]: a group of int8
 
 #ifdef DOT4
 // OpSDot over four packed int8: capabilities DotProductInput4x8BitPacked and DotProduct.
@@ -208,7 +212,17 @@ void main() {
         }
         const uint out_row = (group * PANELS + panel) * ROWS + r;
         if (out_row >= out_rows || first_t + t >= p.n_rows) continue;
-        Outs(p.outs[m]).at[(first_t + t) * out_rows + out_row] =
-            GATED ? gated(value[0], value[1]) : value[0];
+        const float result = GATED ? gated(value[0], value[1]) : value[0];
+        Outs(p.outs[m]).at[(first_t + t) * out_rows + out_row] = result;
+        if (QUANTIZES == 1) results[t * 2 * ROWS + panel * ROWS + r] = result;
     }
+    if (QUANTIZES == 0) return;
+    barrier();
+    if (i >= 4 * T || first_t + i / 4 >= p.n_rows) return;
+    vec4 a, b;
+    [[unroll]] for (uint k = 0; k < 4; ++k) {
+        a[k] = results[8 * i + k];
+        b[k] = results[8 * i + 4 + k];
+    }
+    store_int8(p.int8, p.n_rows, out_rows, first_t + i / 4, group * 4 + i % 4, a, b);
 }

@@ -85,11 +85,6 @@ PassShape shape_of(const device::Batch& batch, const Shapes& attention) {
         if (a.n_kv_heads == 0) continue;
         for (const device::Run& run : batch.runs)
             (in_tiles(run, a) ? shape.tiles : shape.rows)[g] = true;
-        for_rows_alone(batch, a,
-                       [&](std::int32_t, std::size_t, std::size_t first, std::size_t position,
-                           std::size_t span) {
-                           if (position - first >= span) shape.merges[g] = true;
-                       });
     }
     return shape;
 }
@@ -124,10 +119,6 @@ PassLayout lay_out(const PassShape& shape, const Shapes& attention) {
             const std::size_t group = attention[g].n_heads / attention[g].n_kv_heads;
             a.n_tile_items = shape.n_rows / tile_rows(group) + shape.n_tables;
             a.tile_items = take(a.n_tile_items * sizeof(TileItem));
-        }
-        if (shape.merges[g]) {
-            a.n_merge_items = shape.n_rows;
-            a.merge_items = take(a.n_merge_items * sizeof(MergeItem));
         }
         a.pages = take(shape.n_tables * shape.pages_per_slot * words);
     }
@@ -165,28 +156,28 @@ void write_pass(const device::Batch& batch, const Shapes& attention, const PassS
                         pages + table_of(r));
         }
 
-        std::size_t n_items = 0, n_tiles = 0, n_merges = 0;
+        std::size_t n_items = 0, n_tiles = 0;
         std::int32_t n_parts = 0;
         auto* const items = reinterpret_cast<RowItem*>(to + at.row_items);
-        auto* const merges = reinterpret_cast<MergeItem*>(to + at.merge_items);
-        for_rows_alone(batch, a,
-                       [&](std::int32_t row, std::size_t run, std::size_t first,
-                           std::size_t position, std::size_t span) {
-                           const bool split = position - first >= span;
-                           const std::int32_t first_part = n_parts;
-                           for (std::size_t key = first; key <= position; key += span) {
-                               RowItem& item = items[n_items++];
-                               item = {};
-                               item.row = row;
-                               item.table = table_of(run);
-                               item.first_key = static_cast<std::int32_t>(key);
-                               item.last_key =
-                                   static_cast<std::int32_t>(std::min(position, key + span - 1));
-                               item.part = split ? n_parts++ : -1;
-                           }
-                           if (split)
-                               merges[n_merges++] = {row, first_part, n_parts - first_part, 0};
-                       });
+        for_rows_alone(
+            batch, a,
+            [&](std::int32_t row, std::size_t run, std::size_t first, std::size_t position,
+                std::size_t span) {
+                const bool split = position - first >= span;
+                const std::int32_t first_part = n_parts;
+                const auto n_spans = static_cast<std::int32_t>((position - first) / span + 1);
+                for (std::size_t key = first; key <= position; key += span) {
+                    RowItem& item = items[n_items++];
+                    item = {};
+                    item.row = row;
+                    item.table = table_of(run);
+                    item.first_key = static_cast<std::int32_t>(key);
+                    item.last_key = static_cast<std::int32_t>(std::min(position, key + span - 1));
+                    item.part = split ? n_parts++ : -1;
+                    item.first_part = first_part;
+                    item.n_parts = n_spans;
+                }
+            });
         UNICORN_CHECK(static_cast<std::size_t>(n_parts) <= max_parts(a.n_kv_heads));
         const std::size_t group = a.n_heads / a.n_kv_heads;
         auto* const tiles = reinterpret_cast<TileItem*>(to + at.tile_items);
@@ -200,14 +191,12 @@ void write_pass(const device::Batch& batch, const Shapes& attention, const PassS
                                     run.first_position + i, table_of(r)};
             }
         }
-        UNICORN_CHECK(n_items <= at.n_row_items && n_tiles <= at.n_tile_items &&
-                      n_merges <= at.n_merge_items);
+        UNICORN_CHECK(n_items <= at.n_row_items && n_tiles <= at.n_tile_items);
         for (; n_items < at.n_row_items; ++n_items) {
             items[n_items] = {};
             items[n_items].row = -1;
         }
         for (; n_tiles < at.n_tile_items; ++n_tiles) tiles[n_tiles] = {-1, 0, 0, 0};
-        for (; n_merges < at.n_merge_items; ++n_merges) merges[n_merges] = {-1, 0, 0, 0};
     }
 }
 

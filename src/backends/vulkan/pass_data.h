@@ -27,8 +27,8 @@ struct PassShape {
     std::size_t n_tables = 0;  // page tables there is room for, a power of two
     std::size_t pages_per_slot = 0;
     std::size_t depth = 0;  // positions are below this power of two
-    /// By layer group: whether some rows attend on their own, in tiles, and in several spans.
-    std::array<bool, device::kLayerGroups> rows{}, tiles{}, merges{};
+    /// By layer group: whether some rows attend on their own, and in tiles.
+    std::array<bool, device::kLayerGroups> rows{}, tiles{};
 
     auto operator<=>(const PassShape&) const = default;
 };
@@ -36,11 +36,11 @@ struct PassShape {
 /// Where the parts lie, in bytes from the start; all multiples of 16.
 struct PassLayout {
     struct Attention {
-        std::size_t row_items = 0, tile_items = 0, merge_items = 0;
+        std::size_t row_items = 0, tile_items = 0;
         /// Of each: as many as a pass of this shape can have. Those a pass does not have say so:
         /// their workgroups end at once, which costs less than a size that the device must read
         /// first.
-        std::size_t n_row_items = 0, n_tile_items = 0, n_merge_items = 0;
+        std::size_t n_row_items = 0, n_tile_items = 0;
         std::size_t pages = 0;  // [n_tables, pages_per_slot]
     };
     std::array<Attention, device::kLayerGroups> attention;

@@ -101,8 +101,16 @@ void main() {
     const uint kv_head = (head - p.n_heads) % p.n_kv_heads;
     const uint from = is_q ? (t * p.n_heads + head) * kDim : (t * p.n_kv_heads + kv_head) * kDim;
 
-    float a = 0, b = 0;
+    // All that is read, at once: what comes from far away is on its way while the rest is used.
+    const int position = p.positions.at[t];
+    const uint table = uint(p.tables.at[t]);
+    float a = 0, b = 0, gain_a = 0, gain_b = 0, frequency = 0;
     if (i < half_dim) {
+        if (!is_v) {
+            gain_a = is_q ? p.q_gain.at[i] : p.k_gain.at[i];
+            gain_b = is_q ? p.q_gain.at[half_dim + i] : p.k_gain.at[half_dim + i];
+            frequency = p.frequencies.at[i];
+        }
         if (is_q) {
             a = p.q.at[from + i];
             b = p.q.at[from + half_dim + i];
@@ -114,13 +122,12 @@ void main() {
             b = p.k.at[from + half_dim + i];
         }
     }
-    const int position = p.positions.at[t];
+    uint page = 0;
+    if (!is_q) page = uint(p.pages.at[table + uint(position) / kPageTokens]);
     if (!is_v) {
         const float scale = inversesqrt(workgroup_sum(a * a + b * b) / float(kDim) + p.eps);
         if (i < half_dim) {
-            const vec2 turn = cos_sin(float(position) * p.frequencies.at[i]);
-            const float gain_a = is_q ? p.q_gain.at[i] : p.k_gain.at[i];
-            const float gain_b = is_q ? p.q_gain.at[half_dim + i] : p.k_gain.at[half_dim + i];
+            const vec2 turn = cos_sin(float(position) * frequency);
             const float x = a * scale * gain_a, y = b * scale * gain_b;
             a = x * turn.x - y * turn.y;
             b = y * turn.x + x * turn.y;
@@ -138,7 +145,6 @@ void main() {
         vector[half_dim + i] = b;
     }
     barrier();
-    const uint page = uint(p.pages.at[uint(p.tables.at[t]) + uint(position) / kPageTokens]);
     const uint page_bytes = kType == 0   ? kPageTokens * kDim * 4
                             : kType == 1 ? kPageTokens * kDim * 2
                                          : kDim * 34;

@@ -8,7 +8,7 @@ struct RmsNormParams {
     UNICORN_ADDRESS(Vectors) result;    // [T, D]
     UNICORN_ADDRESS(Vectors) residual;  // [T, D], where kAdds: added to
     UNICORN_ADDRESS(Vectors) add_gain;  // [D], where kAdds: of what is added
-    UNICORN_ADDRESS(uvec2) int8;        // where kQuantizes: the result as int8, too (matmul.h)
+    UNICORN_ADDRESS(uvec2) input_to;    // the result in the form kForm, too (matmul.h)
     UNICORN_UINT cols;                  // D
     UNICORN_FLOAT eps;
     UNICORN_UINT n_rows;  // T
