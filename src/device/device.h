@@ -64,6 +64,9 @@ public:
     virtual const DeviceInfo& info() const = 0;
     /// Where its steps' operands lie best: host for the CPU, vram for a GPU.
     virtual memory::Tier main_tier() const = 0;
+    /// Where its steps' weights may lie: the main tier, then others that are worth it when that is
+    /// full. No two are the same memory.
+    virtual std::vector<memory::Tier> weight_tiers() const { return {main_tier()}; }
     /// The allocator for `tier`, or nullptr if this device cannot address that tier.
     virtual memory::TierAllocator* allocator(memory::Tier tier) = 0;
     /// Memory that steps write and the CPU then reads at full speed.

@@ -1,23 +1,17 @@
-#include "engine/engine.h"
+#include "engine/engine_state.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
+#include <unordered_map>
 
 #include "base/check.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
-#include "engine/kv_cache.h"
-#include "engine/layer_stream.h"
-#include "engine/load_weights.h"
 #include "engine/open_devices.h"
 #include "engine/plan_model.h"
-#include "engine/sampler.h"
 #include "formats/tensor_sums.h"
 #include "kernels/kv_page.h"
 #include "machine/profile.h"
 #include "memory/host_allocator.h"
-#include "model/gemma3.h"
 
 namespace unicorn::engine {
 namespace {
@@ -38,113 +32,6 @@ plan::Workload workload_rows(const EngineOptions& options) {
 }
 
 }  // namespace
-
-struct Sequence::State {
-    Engine::State* engine = nullptr;
-    std::int32_t slot = 0;
-    std::vector<std::int32_t> tokens;  // never longer than reserved at creation
-    std::size_t n_computed = 0;        // tokens whose keys and values are in the cache
-};
-
-struct Engine::State {
-    State(EngineOptions o, formats::Gguf f, text::Tokenizer t)
-        : options(std::move(o)), file(std::move(f)), tokenizer(std::move(t)) {}
-
-    EngineOptions options;
-    formats::Gguf file;
-    text::Tokenizer tokenizer;
-    model::Config config;
-    plan::Plan plan;
-    Result<text::ChatTemplate> chat_template = fail(ErrorCode::not_found, "no chat template");
-    std::vector<std::int32_t> stop_ids;
-    std::size_t n_vocab = 0;
-    LoadWay load_way{};
-    device::DeviceInfo device_info;           // outlives a device that is lost
-    std::vector<Sequence::State*> sequences;  // all there are
-    std::size_t n_rebuilt = 0;
-    bool is_ready = true;  // not after a loss, when the device could not be set up again
-
-    // In the order of dependence: the device outlives what it allocated and prepared.
-    std::unique_ptr<device::Device> device;
-    model::Weights weights;
-    LoadedWeights loaded;
-    std::size_t weight_bytes = 0;  // what multiplying by every matrix once reads
-    KvCache cache;
-    model::ActivationMemory activation_memory;
-    model::Activations activations;
-    std::unique_ptr<LayerStream> stream;  // nullptr when all layers are in memory
-    std::unique_ptr<device::Program> body, head;
-
-    // Decoding that goes on by itself: passes in flight, each with a place for its ids.
-    static constexpr std::size_t kAhead = 2;
-    struct Picker {
-        device::TensorRef ids;  // [1, rows] int32, which the CPU reads
-        std::unique_ptr<device::Program> pick, sample;
-        device::Ticket done;
-        // The pass before it.
-        std::vector<std::int32_t> tokens, positions, rows;
-        std::vector<device::Run> runs;
-    };
-    memory::Allocation picker_logits, picker_ids, picker_states;
-    std::array<Picker, kAhead> pickers;               // without programs on the CPU
-    kernels::draw::DrawState* draw_states = nullptr;  // of the rows, where the device draws
-
-    /// A decoding that has not ended.
-    struct Row {
-        std::size_t index = 0;  // of it
-        std::size_t n_drawn = 0;
-        std::int32_t token = 0;  // to be appended next
-    };
-
-    // One batch at a time, in arrays that never grow past their reserve.
-    struct {
-        std::vector<std::size_t> first_logits;  // by input: the first position to hand out
-        std::vector<std::size_t> lengths;       // by input: tokens before the call
-        std::vector<std::int32_t> tokens, positions;
-        std::vector<device::Run> runs;
-        std::vector<std::int32_t> logit_rows;
-        std::vector<std::size_t> logit_inputs;  // for each logit row, whose it is
-    } batch;
-
-    Status prepare(const std::function<bool()>& cancel);
-    /// Loads what stays in memory and sets up the stream of what does not.
-    Status place_weights(const std::function<bool()>& cancel);
-    Status make_programs();
-    Status make_pickers();
-    /// Queues the pass over one more token of each row, and the drawing after it. With `from`,
-    /// the pass in flight, at the position after that, and the tokens are those it draws.
-    Status submit_pass(std::span<const Decoding> decodings, std::span<const Row> rows, bool samples,
-                       const Picker* from, Picker& to);
-    /// Decodes until one of the rows ends, and removes those that have.
-    Status decode_stretch(std::span<const Decoding> decodings, std::vector<Row>& rows,
-                          const std::function<bool(std::size_t, std::int32_t)>& on_token,
-                          const std::function<bool()>& cancel);
-    /// Whether what was computed can be trusted: nothing it was made from has changed.
-    Status check_sources() const {
-        if (stream != nullptr) {
-            if (auto status = stream->status(); !status) return status;
-        }
-        return file.unchanged();
-    }
-    std::size_t max_logit_rows() const { return activations.logits.rows; }
-    /// Runs the batch and hands out its logits.
-    Status run_batch(const LogitsSink& sink);
-    /// As Engine::evaluate(). `rebuilt`: whether the call has set the device up again.
-    Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
-                    const std::function<bool()>& cancel, bool& rebuilt);
-    /// Computes what sequences have pending.
-    Status evaluate_pending(std::span<const Decoding> decodings, std::span<const Row> rows,
-                            const std::function<bool()>& cancel, bool& rebuilt);
-    /// After `error`: whether to try again, on a device that was set up anew, where nothing is
-    /// computed yet. Errors: `error`, when it is no loss; device_lost, when this is the second one;
-    /// what setting up gives.
-    Status recover(Error error, const std::function<bool()>& cancel, bool& rebuilt);
-    /// Gives everything that a lost device had back, opens it anew, loads the weights, and gives
-    /// sequences slots of the new cache. When it fails, is_ready says so.
-    Status set_up_again(const std::function<bool()>& cancel);
-    /// Tries once more where setting up has failed.
-    Status ensure_device(const std::function<bool()>& cancel, bool& rebuilt);
-};
 
 namespace {
 
@@ -171,8 +58,9 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
         how.cpu_only = true;
         repack_for_cpu(model);
     } else {
-        // All in the device's own memory: nothing overflows, nothing is streamed.
+        // All where the device reads it: nothing is streamed. What changes is in its own memory.
         how.strict = true;
+        how.state_tier = gpu->main_tier();
         how.may_stream = false;
         machine = gpu_profile(*gpu, memory::available_memory_bytes());
         repack_for_device(model, *gpu);
@@ -192,7 +80,8 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
     return plan;
 }
 
-/// The part of Engine::evaluate that must hold before anything changes.
+}  // namespace
+
 Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::size_t context) {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         const Input& input = inputs[i];
@@ -213,8 +102,6 @@ Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::siz
     }
     return {};
 }
-
-}  // namespace
 
 Status Engine::State::prepare(const std::function<bool()>& cancel) {
     auto bound = model::bind_weights(file, config);
@@ -259,61 +146,6 @@ Status Engine::State::make_programs() {
     return device->main_tier() == memory::Tier::host ? Status() : make_pickers();
 }
 
-Status Engine::State::make_pickers() {
-    const std::size_t rows = std::min(options.max_sequences, kMaxDecoding);
-    device::TensorRef logits = activations.logits;
-    logits.rows = rows;
-    auto memory =
-        device->allocator(device->main_tier())->allocate(rows * logits.cols * sizeof(float), 64);
-    if (!memory) return forward(memory);
-    picker_logits = std::move(*memory);
-    logits.tier = device->main_tier();
-    logits.host = picker_logits.host();
-    logits.device_address = picker_logits.device_address();
-    // Bytes of a pass: cache lines of its own.
-    const std::size_t apart = (rows * sizeof(std::int32_t) + 63) / 64 * 64;
-    auto ids = device->results().allocate(kAhead * apart, 64);
-    if (!ids) return forward(ids);
-    picker_ids = std::move(*ids);
-    auto state_memory = device->results().allocate(rows * sizeof(kernels::draw::DrawState), 64);
-    if (!state_memory) return forward(state_memory);
-    picker_states = std::move(*state_memory);
-    const device::TensorRef states = {
-        .tier = device->results().tier(),
-        .rows = rows,
-        .cols = sizeof(kernels::draw::DrawState) / sizeof(std::uint32_t),
-        .host = picker_states.host(),
-        .device_address = picker_states.device_address()};
-    const device::Head head_step{weights.output, activations.x, logits};
-    for (std::size_t i = 0; i < kAhead; ++i) {
-        Picker& picker = pickers[i];
-        picker.tokens.reserve(rows);
-        picker.positions.reserve(rows);
-        picker.rows.reserve(rows);
-        picker.runs.reserve(rows);
-        picker.ids = {.tier = device->results().tier(),
-                      .rows = 1,
-                      .cols = rows,
-                      .host = picker_ids.host() + i * apart,
-                      .device_address = picker_ids.device_address() + i * apart};
-        const std::array<device::Step, 2> picks = {
-            head_step, device::PickLargest{logits, picker.ids, n_vocab}};
-        auto program = device->prepare(picks, rows);
-        if (!program) return forward(program);
-        picker.pick = std::move(*program);
-        const std::array<device::Step, 2> samples = {
-            head_step, device::Sample{logits, states, picker.ids, n_vocab}};
-        if (!device->supports(samples[1])) continue;
-        program = device->prepare(samples, rows);
-        if (!program) return forward(program);
-        picker.sample = std::move(*program);
-    }
-    if (pickers[0].sample != nullptr) {
-        draw_states = reinterpret_cast<kernels::draw::DrawState*>(picker_states.host());
-    }
-    return {};
-}
-
 Status Engine::State::place_weights(const std::function<bool()>& cancel) {
     const bool on_cpu = device->main_tier() == memory::Tier::host;
     const bool tied = weights.output.host == weights.token_embd.host;
@@ -324,6 +156,14 @@ Status Engine::State::place_weights(const std::function<bool()>& cancel) {
     how.cancel = cancel;
     // Pages of a mapped file come and go as the system likes: not where memory is short.
     how.keep_mapped = options.memory_limit_bytes == 0 && plan.streaming.layers.empty();
+    std::unordered_map<const std::byte*, memory::Tier> tiers;
+    if (!on_cpu) {
+        for (const plan::Placement& placement : plan.placements) {
+            if (const auto* tensor = file.find_tensor(placement.name))
+                tiers.emplace(tensor->bytes.data(), placement.tier);
+        }
+        how.tier_of = [&](const device::TensorRef& w) { return tiers.at(w.host); };
+    }
 
     StreamOptions streaming;
     streaming.way = load_way;
@@ -525,7 +365,8 @@ MemoryUse Engine::memory() const {
                        (state_->stream == nullptr ? 0 : state_->stream->bytes());
     use.kv_bytes = state_->cache.bytes();
     use.workspace_bytes =
-        main.used - use.kv_bytes - (use.weight_bytes - state_->loaded.mapped_bytes);
+        main.used - use.kv_bytes -
+        (use.weight_bytes - state_->loaded.mapped_bytes - state_->loaded.bytes_elsewhere);
     use.peak_bytes = main.peak;
     use.budget_bytes = main.budget;
     return use;
@@ -707,170 +548,6 @@ Status Engine::State::evaluate(std::span<const Input> inputs, const LogitsSink& 
             }
         }
     }
-}
-
-std::size_t Engine::max_decoding() const { return state_->pickers[0].ids.cols; }
-
-bool Engine::can_decode(const Sampler& sampler, std::size_t n_banned) const {
-    if (max_decoding() == 0) return false;
-    if (sampler.is_greedy() && n_banned == 0) return true;
-    return state_->draw_states != nullptr && sampler.fits_gpu(n_banned);
-}
-
-Status Engine::State::submit_pass(std::span<const Decoding> decodings, std::span<const Row> rows,
-                                  bool samples, const Picker* from, Picker& to) {
-    to.tokens.clear();
-    to.positions.clear();
-    to.rows.clear();
-    to.runs.clear();
-    for (const Row& row : rows) {
-        const Sequence::State& sequence = *decodings[row.index].sequence->state_;
-        const std::size_t position = sequence.tokens.size() + (from != nullptr ? 1 : 0);
-        cache.prepare_write(sequence.slot, position, 1);
-        const auto i = static_cast<std::int32_t>(to.rows.size());
-        to.tokens.push_back(row.token);
-        to.positions.push_back(static_cast<std::int32_t>(position));
-        to.rows.push_back(i);
-        to.runs.push_back({i, 1, static_cast<std::int32_t>(position), sequence.slot});
-    }
-    if (!cache.copies().empty()) {
-        if (auto status = device->copy(cache.copies()); !status) return status;
-        cache.copied();
-    }
-    device::Batch pass;
-    pass.tokens = to.tokens;
-    pass.positions = to.positions;
-    pass.runs = to.runs;
-    if (from != nullptr) pass.picked = from->ids;
-    // The tables change before this pass has finished: devices with memory of their own have taken
-    // their copy when submit() returns.
-    cache.describe(pass);
-    auto ticket = device->submit(*body, pass, {});
-    if (!ticket) return forward(ticket);
-    device::Batch wanted;
-    wanted.logit_rows = to.rows;
-    ticket = device->submit(samples ? *to.sample : *to.pick, wanted, {});
-    if (!ticket) return forward(ticket);
-    to.done = *ticket;
-    return {};
-}
-
-Status Engine::State::decode_stretch(std::span<const Decoding> decodings, std::vector<Row>& rows,
-                                     const std::function<bool(std::size_t, std::int32_t)>& on_token,
-                                     const std::function<bool()>& cancel) {
-    const bool samples = std::ranges::any_of(rows, [&](const Row& row) {
-        const Decoding& d = decodings[row.index];
-        return !d.sampler->is_greedy() || !d.banned.empty();
-    });
-    if (samples) {
-        for (std::size_t i = 0; i < rows.size(); ++i) {
-            const Decoding& d = decodings[rows[i].index];
-            d.sampler->describe(d.banned, draw_states[i]);
-        }
-    }
-    std::size_t left = SIZE_MAX;  // passes until the first row has all its tokens
-    for (const Row& row : rows)
-        left = std::min(left, decodings[row.index].max_tokens - row.n_drawn);
-    if (auto status = submit_pass(decodings, rows, samples, nullptr, pickers[0]); !status)
-        return status;
-    std::vector<bool> ended(rows.size());
-    Status result;
-    bool ends = false;
-    for (std::size_t i = 0; i < left; ++i) {
-        Picker& now = pickers[i % kAhead];
-        Picker& next = pickers[(i + 1) % kAhead];
-        // The next pass is queued before this one's ids are looked at: it takes the ids itself.
-        const bool is_last = ends || i + 1 == left;
-        Status ahead;
-        if (!is_last) ahead = submit_pass(decodings, rows, samples, &now, next);
-        result = device->wait(now.done);
-        if (result) result = check_sources();
-        if (!result) break;
-        const auto* ids = reinterpret_cast<const std::int32_t*>(now.ids.host);
-        const bool cancels = cancel && cancel();
-        for (std::size_t r = 0; r < rows.size() && result; ++r) {
-            // What the pass in flight makes of one that has ended is written over later.
-            if (ended[r]) continue;
-            Row& row = rows[r];
-            const Decoding& d = decodings[row.index];
-            Sequence::State& sequence = *d.sequence->state_;
-            sequence.tokens.push_back(row.token);
-            ++sequence.n_computed;
-            if (ids[r] < 0) {
-                result = fail(ErrorCode::invalid_file, "{}: the model's output is not a number",
-                              file.path());
-            } else if (!cancels) {
-                row.token = ids[r];
-                ++row.n_drawn;
-                d.sampler->drew();
-                ended[r] = !on_token(row.index, ids[r]) || row.n_drawn == d.max_tokens;
-                ends = ends || ended[r];
-            }
-        }
-        if (result && cancels) result = fail(ErrorCode::cancelled, "cancelled");
-        if (result) result = std::move(ahead);
-        const bool all_ended = std::ranges::find(ended, false) == ended.end();
-        if (result && !all_ended && !is_last) continue;
-        // A pass that nobody wants may be under way: its keys are written over later.
-        if (!is_last && ahead) static_cast<void>(device->wait(next.done));
-        break;
-    }
-    std::size_t r = 0;
-    std::erase_if(rows, [&](const Row&) { return ended[r++]; });
-    return result;
-}
-
-Status Engine::decode(std::span<const Decoding> decodings,
-                      const std::function<bool(std::size_t, std::int32_t)>& on_token,
-                      const std::function<bool()>& cancel) {
-    State& s = *state_;
-    bool rebuilt = false;
-    if (auto status = s.ensure_device(cancel, rebuilt); !status) return status;
-    if (decodings.size() > max_decoding()) {
-        return fail(ErrorCode::invalid_argument, "{} sequences to decode, at most {} at once",
-                    decodings.size(), max_decoding());
-    }
-    std::vector<State::Row> rows;
-    for (std::size_t i = 0; i < decodings.size(); ++i) {
-        const Decoding& d = decodings[i];
-        UNICORN_CHECK(d.sequence != nullptr && d.sequence->state_->engine == &s);
-        UNICORN_CHECK(d.sampler != nullptr && can_decode(*d.sampler, d.banned.size()));
-        for (std::size_t j = 0; j < i; ++j) UNICORN_CHECK(decodings[j].sequence != d.sequence);
-        const Input first{d.sequence, {&d.token, 1}, Logits::last};
-        const std::size_t room = s.options.context + 1 - std::min(d.max_tokens, s.options.context);
-        if (auto status = check_inputs({&first, 1}, s.n_vocab, room); !status) return status;
-        if (d.max_tokens > 0) rows.push_back({i, 0, d.token});
-    }
-    while (!rows.empty()) {
-        // What truncations left to compute, or the loss of a device, goes first.
-        auto status = s.evaluate_pending(decodings, rows, cancel, rebuilt);
-        if (status) status = s.decode_stretch(decodings, rows, on_token, cancel);
-        if (!status) status = s.recover(std::move(status.error()), cancel, rebuilt);
-        if (!status) return status;
-    }
-    return {};
-}
-
-Status Engine::State::evaluate_pending(std::span<const Decoding> decodings,
-                                       std::span<const Row> rows,
-                                       const std::function<bool()>& cancel, bool& rebuilt) {
-    for (const Row& row : rows) {
-        Sequence::State& sequence = *decodings[row.index].sequence->state_;
-        if (sequence.n_computed == sequence.tokens.size()) continue;
-        const std::vector<std::int32_t> pending(
-            sequence.tokens.begin() + static_cast<std::ptrdiff_t>(sequence.n_computed),
-            sequence.tokens.end());
-        sequence.tokens.resize(sequence.n_computed);
-        const Input input{decodings[row.index].sequence, pending, Logits::none};
-        auto status = evaluate({&input, 1}, {}, cancel, rebuilt);
-        if (status) continue;
-        if (rebuilt) {  // tokens that were there are kept
-            const auto known = static_cast<std::ptrdiff_t>(sequence.tokens.size());
-            sequence.tokens.insert(sequence.tokens.end(), pending.begin() + known, pending.end());
-        }
-        return status;
-    }
-    return {};
 }
 
 Sequence::Sequence(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -139,18 +139,23 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
     const auto out_of_memory = [&](const Error& error) {
         return fail(error.code, "{}: the weights do not fit: {}", file.path(), error.message);
     };
-    auto& target = *device.allocator(device.main_tier());
     memory::HostAllocator beside(memory::available_memory_bytes());
     memory::TierAllocator* host = device.allocator(memory::Tier::host);
     if (host == nullptr) host = &beside;  // for buffers
     std::vector<device::TensorRef> targets;
     std::vector<Piece> pieces;
     if (bytes > 0) {
-        const std::size_t limit = target.max_piece_bytes();
-        const std::size_t most = limit == SIZE_MAX ? limit : std::min(limit, kLargestPiece);
+        const auto tier_of = [&](const device::TensorRef* w) {
+            return options.tier_of ? options.tier_of(*w) : device.main_tier();
+        };
+        std::ranges::stable_sort(moved, {}, tier_of);
         for (std::size_t first = 0, last = 0; first < moved.size(); first = last) {
+            const memory::Tier tier = tier_of(moved[first]);
+            auto& target = *device.allocator(tier);
+            const std::size_t limit = target.max_piece_bytes();
+            const std::size_t most = limit == SIZE_MAX ? limit : std::min(limit, kLargestPiece);
             std::size_t piece_bytes = 0;
-            for (; last < moved.size(); ++last) {
+            for (; last < moved.size() && tier_of(moved[last]) == tier; ++last) {
                 const std::size_t more = padded(device.place(*moved[last]).bytes);
                 if (last > first && more > most - std::min(most, piece_bytes)) break;
                 piece_bytes += more;
@@ -162,12 +167,13 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
                 const device::Placement place = device.place(*moved[i]);
                 device::TensorRef& to = targets.emplace_back(*moved[i]);
                 to.layout = place.layout;
-                to.tier = target.tier();
+                to.tier = tier;
                 to.host = memory->host() == nullptr ? nullptr : memory->host() + offset;
                 to.device_address =
                     memory->device_address() == 0 ? 0 : memory->device_address() + offset;
                 offset += padded(place.bytes);
             }
+            if (tier != device.main_tier()) loaded.bytes_elsewhere += memory->bytes();
             loaded.memory.push_back(std::move(*memory));
         }
         for (std::size_t i = 0; i < moved.size(); ++i)

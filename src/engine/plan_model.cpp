@@ -1,5 +1,7 @@
 #include "engine/plan_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/thread_pool.h"
@@ -67,15 +69,17 @@ void repack_for_device(plan::ModelSpec& model, const device::Device& device) {
 
 plan::HardwareProfile gpu_profile(device::Device& gpu, std::size_t host_bytes) {
     plan::HardwareProfile machine = plan::cpu_only_profile(host_bytes, host_bytes);
-    const memory::Tier tier = gpu.main_tier();
-    const memory::Usage usage = gpu.allocator(tier)->usage();
-    const std::uint64_t room = usage.budget - usage.used;
-    machine.pools.push_back({"gpu", room, room});
-    machine.tiers.push_back({tier, "gpu", room, 0, false});
     plan::DeviceProfile device;
     device.kind = plan::DeviceKind::gpu;
     device.name = gpu.info().name;
-    device.tiers = {tier};
+    for (const memory::Tier tier : gpu.weight_tiers()) {
+        const memory::Usage usage = gpu.allocator(tier)->usage();
+        const std::uint64_t room = usage.budget - usage.used;
+        const std::string pool = fmt::format("gpu {}", memory::name(tier));
+        machine.pools.push_back({pool, room, room});
+        machine.tiers.push_back({tier, pool, room, 0, false});
+        device.tiers.push_back(tier);
+    }
     machine.devices.push_back(std::move(device));
     return machine;
 }

@@ -122,6 +122,7 @@ Result<Chains> tier_chains(const HardwareProfile& machine, const PlanOptions& op
         std::ranges::stable_sort(once, std::greater(),
                                  [&](Tier tier) { return bandwidth(machine, tier); });
         chains.by_class.fill(once);
+        if (options.state_tier) set(Class::fast, {*options.state_tier});
     } else {
         const bool possible = has(gpu, Tier::vram) && has(gpu, Tier::gtt) &&
                               (options.policy == Policy::hma || has(npu, Tier::npu));
@@ -143,9 +144,11 @@ Result<Chains> tier_chains(const HardwareProfile& machine, const PlanOptions& op
     return chains;
 }
 
-Class class_of(const Placement& p, Policy policy) {
+Class class_of(const Placement& p, const PlanOptions& options) {
+    const Policy policy = options.policy;
     const bool matrix = p.what == What::weight && p.role != Role::norm;
-    if (policy == Policy::automatic) return Class::bulk;
+    if (policy == Policy::automatic)
+        return options.state_tier && p.what != What::weight ? Class::fast : Class::bulk;
     if (policy == Policy::hma) return matrix || p.bytes >= kSmallBytes ? Class::bulk : Class::fast;
     const bool ffn = p.role == Role::gate || p.role == Role::up || p.role == Role::down;
     if (p.what == What::activations)
@@ -156,7 +159,8 @@ Class class_of(const Placement& p, Policy policy) {
     return Class::fast;
 }
 
-std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, Policy policy) {
+std::vector<Item> list_items(const ModelSpec& model, const Workload& workload,
+                             const PlanOptions& options) {
     std::vector<Item> items;
     const auto add = [&](std::string name, What what, std::size_t layer, std::uint64_t bytes,
                          std::uint64_t read_bytes) -> Item& {
@@ -190,12 +194,13 @@ std::vector<Item> list_items(const ModelSpec& model, const Workload& workload, P
         const KvBytes kv = kv_bytes(model, workload, layer);
         add(fmt::format("kv.{}", layer), What::kv_cache, layer, kv.held, kv.in_window);
     }
-    for (Item& item : items) item.group = class_of(item.placement, policy);
+    for (Item& item : items) item.group = class_of(item.placement, options);
     return items;
 }
 
 /// The orders in which a policy tries to place items, as indices.
-std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items, Policy policy) {
+std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items,
+                                                const PlanOptions& options) {
     std::vector<std::size_t> order(items.size());
     for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
     const auto sorted_by = [&](auto key) {
@@ -204,16 +209,19 @@ std::vector<std::vector<std::size_t>> orders_of(const std::vector<Item>& items, 
                                  [&](std::size_t i) { return key(items[i].placement); });
         return result;
     };
-    if (policy != Policy::automatic) {
+    if (options.policy != Policy::automatic) {
         return {sorted_by([](const Placement& p) {
             const bool early =
                 p.what != What::weight || p.role == Role::norm || p.layer == kNoLayer;
             return std::pair(!early, early ? 0 : p.layer);
         })};
     }
-    return {sorted_by([](const Placement& p) { return ~p.read_bytes; }),
-            sorted_by([](const Placement& p) { return p.layer; }),
-            sorted_by([](const Placement& p) { return p.bytes; })};
+    const auto later = [&](const Placement& p) {
+        return options.state_tier && p.what == What::weight;
+    };
+    return {sorted_by([&](const Placement& p) { return std::pair(later(p), ~p.read_bytes); }),
+            sorted_by([&](const Placement& p) { return std::pair(later(p), p.layer); }),
+            sorted_by([&](const Placement& p) { return std::pair(later(p), p.bytes); })};
 }
 
 /// One try: tiers by item; nothing when it does not fit. `buffer_bytes` are taken of `buffer_tier`
@@ -253,8 +261,8 @@ public:
           options_(options),
           chains_(std::move(chains)),
           gpu_(options.cpu_only ? nullptr : find_device(machine, DeviceKind::gpu)),
-          items_(list_items(model, workload, options.policy)),
-          orders_(orders_of(items_, options.policy)),
+          items_(list_items(model, workload, options)),
+          orders_(orders_of(items_, options)),
           ledger_(machine, limit(options)),
           shapes_(shapes_of(
               model.n_layers, options,

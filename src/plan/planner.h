@@ -48,8 +48,10 @@ inline constexpr std::size_t kAllLayers = std::numeric_limits<std::size_t>::max(
 
 struct PlanOptions {
     Policy policy = Policy::automatic;
-    bool cpu_only = false;   // host is the only tier
-    bool strict = false;     // nothing overflows to host, nothing is streamed
+    bool cpu_only = false;  // host is the only tier
+    bool strict = false;    // nothing overflows to host, nothing is streamed
+    /// With policy automatic: the one tier of all that is no weight, which is placed first.
+    std::optional<memory::Tier> state_tier = {};
     bool may_stream = true;  // weights that do not fit may be read from the disk
     StreamPolicy stream = StreamPolicy::pin;
     std::size_t read_ahead = kDiskReadAhead;     // layers

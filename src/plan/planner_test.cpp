@@ -287,6 +287,29 @@ TEST(Planner, AutoFillsTheFastestTierFirst) {
     EXPECT_EQ(placement(plan, "token_embd.weight").tier, Tier::gtt);
 }
 
+TEST(Planner, WhatChangesStaysInItsTierAndWeightsOverflow) {
+    const ModelSpec model = make_model(8, 512, 2048, 5'000, DType::q8_0);
+    PlanOptions options;
+    options.strict = true;
+    options.state_tier = Tier::vram;
+    const std::uint64_t all = plan_of(model, make_apu(0, kGiB, kGiB, 0), options).needed_bytes;
+    const HardwareProfile machine = make_apu(all, all * 3 / 4, all, 0);
+    const Plan plan = plan_of(model, machine, options);
+    ASSERT_TRUE(plan.fits) << plan.verdict;
+    std::set<Tier> weights;
+    for (const Placement& p : plan.placements) {
+        if (p.what == What::staging) continue;
+        if (p.what == What::weight) {
+            weights.insert(p.tier);
+        } else {
+            EXPECT_EQ(p.tier, Tier::vram) << p.name;
+        }
+    }
+    EXPECT_EQ(weights, (std::set{Tier::vram, Tier::gtt}));
+    // Not where there is no room for it.
+    EXPECT_FALSE(plan_of(model, make_apu(kGiB, 1 << 20, kGiB, 0), options).fits);
+}
+
 TEST(Planner, HmaPutsMatricesIntoGttAndSmallThingsIntoVram) {
     const ModelSpec model = make_model(12, 512, 1024, 10'000, DType::q4_0);
     const Plan plan = plan_of(model, make_apu(kGiB, kGiB, kGiB, 0), {.policy = Policy::hma});

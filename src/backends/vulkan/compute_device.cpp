@@ -95,6 +95,13 @@ ComputeDevice::~ComputeDevice() {
     if (device_ != nullptr) device_->vk().vkDeviceWaitIdle(device_->handle());
 }
 
+std::vector<memory::Tier> ComputeDevice::weight_tiers() const {
+    const Capabilities& c = device_->capabilities();
+    if (c.tier(memory::Tier::vram)->heap_index == c.tier(memory::Tier::gtt)->heap_index)
+        return {memory::Tier::vram};
+    return {memory::Tier::vram, memory::Tier::gtt};
+}
+
 memory::TierAllocator* ComputeDevice::allocator(memory::Tier tier) {
     if (tier == memory::Tier::vram) return vram_.get();
     return tier == memory::Tier::gtt ? gtt_.get() : nullptr;

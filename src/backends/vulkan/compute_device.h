@@ -37,6 +37,7 @@ public:
 
     const device::DeviceInfo& info() const override { return info_; }
     memory::Tier main_tier() const override { return vram_->tier(); }
+    std::vector<memory::Tier> weight_tiers() const override;
     memory::TierAllocator* allocator(memory::Tier tier) override;
     memory::TierAllocator& results() override { return *results_; }
     bool supports(const device::Step& step) const override {
