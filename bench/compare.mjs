@@ -48,7 +48,7 @@ for (const model of models) {
     const ours = {}, theirs = {}, bandwidth = {}, share = {};
     for (let round = 0; round < options.r; round++) {
         const test = ["-p", options.p, "-n", options.n, "-d", options.d, "-r", 1, "-t", options.t].map(String);
-        const report = run(unicorn, ["bench", "-m", model, ...test, "--format", "json"]);
+        const report = run(unicorn, ["bench", "--device", "cpu", "-m", model, ...test, "--format", "json"]);
         for (const row of report.rows) {
             (ours[row.test] ??= []).push(row.tok_s.median);
             (bandwidth[row.test] ??= []).push(row.gb_s);

@@ -45,9 +45,9 @@ const threads = options.t > 0 ? ["-t", String(options.t)] : [];
 const ours = [], theirs = [], raw = [];
 let stream;
 for (let round = 0; round < options.r; round++) {
-    raw.push(run(false, unicorn, ["bench", "--load", "-r", "1", "--json", "-m", model]).raw_gb_s);
+    raw.push(run(false, unicorn, ["bench", "--device", "cpu", "--load", "-r", "1", "--json", "-m", model]).raw_gb_s);
     dropCache();
-    const report = run(true, unicorn, ["bench", "-m", model, "-p", "0", "-n", String(options.n), "-r", "2", "--json",
+    const report = run(true, unicorn, ["bench", "--device", "cpu", "-m", model, "-p", "0", "-n", String(options.n), "-r", "2", "--json",
         "--memory-limit", String(options.l), ...threads]);
     ours.push(report.rows[0].tok_s.median);
     stream = report.stream;

@@ -131,17 +131,24 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool open
                      "synth store in the file")
             ->group(kEngineGroup);
     }
-    app.add_option("--device", options.device,
-                   "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
-                   "vulkan:NAME (part of its name)\n(default auto: the CPU)")
-        ->type_name("auto|cpu|vulkan[:N|:NAME]")
-        ->check([](const std::string& name) -> std::string {
-            const bool known = name == "auto" || name == "cpu" || name == "vulkan" ||
-                               (name.starts_with("vulkan:") && name.size() > 7);
-            if (known) return "";
-            return fmt::format("'{}' is none of auto, cpu, vulkan, vulkan:N, vulkan:NAME", name);
-        })
-        ->group(kEngineGroup);
+    options.device = "auto";
+    auto* device =
+        app.add_option("--device", options.device,
+                       "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
+                       "vulkan:NAME (part of its name)\n"
+                       "(default auto: a GPU that can hold all of "
+                       "it,\nelse the CPU; UNICORN_DEVICE sets another default)")
+            ->type_name("auto|cpu|vulkan[:N|:NAME]")
+            ->check([](const std::string& name) -> std::string {
+                const bool known = name == "auto" || name == "cpu" || name == "vulkan" ||
+                                   (name.starts_with("vulkan:") && name.size() > 7);
+                if (known) return "";
+                return fmt::format("'{}' is none of auto, cpu, vulkan, vulkan:N, vulkan:NAME",
+                                   name);
+            })
+            ->group(kEngineGroup);
+    // A plan may be another machine's.
+    if (opens_model) device->envname("UNICORN_DEVICE");
 }
 
 void SamplingOptions::add_to(CLI::App& app) {

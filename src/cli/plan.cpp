@@ -105,8 +105,6 @@ public:
                 return device.kind == plan::DeviceKind::gpu && !device.software;
             });
         if (on_cpu) engine::repack_for_cpu(*model);
-        if (!on_cpu && hardware_.empty())
-            note("run, chat and bench use the CPU alone so far; --device cpu plans that");
         subject.machine = machine->name;
         subject.options = options_;
         subject.model_context = model->max_context;
@@ -120,6 +118,15 @@ public:
             plan = plan::make_plan(*model, subject.workload, *machine, options_);
             if (!plan) return forward(plan);
         }
+        const bool mixes =
+            std::ranges::any_of(plan->placements, [](const plan::Placement& placement) {
+                return placement.what != plan::What::staging &&
+                       placement.tier != memory::Tier::vram && placement.tier != memory::Tier::gtt;
+            });
+        if (!on_cpu && hardware_.empty() && mixes)
+            note(
+                "run, chat and bench use a GPU that can hold all, or the CPU alone, which "
+                "--device cpu plans");
         const std::string text =
             json_ ? plan_json(subject, *plan) : plan_text(subject, *plan, colour_wanted(1));
         if (auto status = write_out(text); !status) return forward(status);

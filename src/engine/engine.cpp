@@ -80,6 +80,62 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
     return plan;
 }
 
+struct Chosen {
+    std::unique_ptr<device::Device> device;
+    plan::Plan plan;
+};
+
+std::string cpu_instead(std::string_view gpu, const Error& error) {
+    return fmt::format("the CPU runs the model, not {}: {}", gpu, error.message);
+}
+
+/// A GPU, which is asked what it has.
+Result<Chosen> choose_gpu(const formats::Gguf& file, const model::Config& config,
+                          const EngineOptions& options, std::string& name) {
+    const std::size_t budget =
+        options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
+    auto device = open_device(options.device, options.threads, budget,
+                              {options.time_steps, options.lose_device});
+    if (!device) return forward(device);
+    name = (*device)->info().name;
+    auto plan = plan_memory(file, config, options, device->get());
+    if (!plan) return forward(plan);
+    return Chosen{std::move(*device), std::move(*plan)};
+}
+
+/// The CPU, which is told what it may take.
+Result<Chosen> choose_cpu(const formats::Gguf& file, const model::Config& config,
+                          const EngineOptions& options) {
+    auto plan = plan_memory(file, config, options, nullptr);
+    if (!plan) return forward(plan);
+    auto device = open_device(options.device, options.threads, plan->allowed_bytes, {});
+    if (!device) return forward(device);
+    return Chosen{std::move(*device), std::move(*plan)};
+}
+
+/// Opens what runs the model, and decides what goes where. In place of "auto", `options` then
+/// names it. Errors: as Engine::open().
+Result<Chosen> choose_device(const formats::Gguf& file, const model::Config& config,
+                             EngineOptions& options, std::vector<std::string>& warnings) {
+    std::string name = "the GPU";
+    if (is_gpu(options.device)) return choose_gpu(file, config, options, name);
+    const bool automatic = options.device == "auto";
+    const EngineOptions any;
+    const bool only_cpu = options.policy != any.policy || options.stream != any.stream ||
+                          options.max_pinned_layers != any.max_pinned_layers ||
+                          options.machine.has_value();
+    if (automatic && !only_cpu) {
+        options.device = "vulkan";
+        auto gpu = choose_gpu(file, config, options, name);
+        if (gpu) return gpu;
+        // Most machines without a GPU lack the loader, too: nothing to be warned of.
+        if (gpu.error().code != ErrorCode::not_found)
+            warnings.push_back(cpu_instead(name, gpu.error()));
+    }
+    if (automatic) options.device = "cpu";
+    return choose_cpu(file, config, options);
+}
+
 }  // namespace
 
 Status check_inputs(std::span<const Input> inputs, std::size_t n_vocab, std::size_t context) {
@@ -299,31 +355,17 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     }
     options.chunk_tokens = plan::chunk_rows(workload_rows(options));
 
-    // A GPU is asked what it has; the CPU is told what it may take.
-    std::unique_ptr<device::Device> device;
-    if (is_gpu(options.device)) {
-        const std::size_t budget =
-            options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
-        auto opened = open_device(options.device, options.threads, budget,
-                                  {options.time_steps, options.lose_device});
-        if (!opened) return forward(opened);
-        device = std::move(*opened);
-    }
-    auto planned = plan_memory(*file, *config, options, device.get());
-    if (!planned) return forward(planned);
-    if (device == nullptr) {
-        auto opened = open_device(options.device, options.threads, planned->allowed_bytes, {});
-        if (!opened) return forward(opened);
-        device = std::move(*opened);
-    }
-    if (options.device == "auto") options.device = "cpu";
+    std::vector<std::string> warnings;
+    auto chosen = choose_device(*file, *config, options, warnings);
+    if (!chosen) return forward(chosen);
 
     auto state =
         std::make_unique<State>(std::move(options), std::move(*file), std::move(*tokenizer));
     state->config = std::move(*config);
-    state->plan = std::move(*planned);
-    state->device = std::move(device);
+    state->plan = std::move(chosen->plan);
+    state->device = std::move(chosen->device);
     state->device_info = state->device->info();
+    for (std::string& warning : warnings) state->device_info.warnings.push_back(std::move(warning));
     state->load_way = *load_way;
     state->stop_ids = std::move(vocabulary->stop_ids);
     state->n_vocab =
@@ -331,8 +373,19 @@ Result<std::unique_ptr<Engine>> Engine::open(const std::string& path, const Engi
     if (!vocabulary->chat_template.empty()) {
         state->chat_template = text::ChatTemplate::from_source(vocabulary->chat_template);
     }
-    if (auto status = state->prepare(cancel); !status) return forward(status);
-    return std::unique_ptr<Engine>(new Engine(std::move(state)));
+    auto status = state->prepare(cancel);
+    if (status) return std::unique_ptr<Engine>(new Engine(std::move(state)));
+    const bool other = wanted.device == "auto" && is_gpu(state->options.device) &&
+                       status.error().code != ErrorCode::cancelled;
+    if (!other) return forward(status);
+    const std::string warning = cpu_instead(state->device_info.name, status.error());
+    state.reset();
+    EngineOptions on_cpu = wanted;
+    on_cpu.device = "cpu";
+    on_cpu.verify = false;
+    auto engine = open(path, on_cpu, cancel);
+    if (engine) (*engine)->state_->device_info.warnings.push_back(warning);
+    return engine;
 }
 
 Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -28,9 +28,11 @@ class SlowDisk;
 namespace unicorn::engine {
 
 struct EngineOptions {
-    /// "auto" (the CPU), "cpu", or a Vulkan device: "vulkan" (the first GPU), "vulkan:1" (by
-    /// index), "vulkan:radeon" (by a part of its name; software devices only so).
-    std::string device = "auto";
+    /// "cpu", or a Vulkan device: "vulkan" (the first GPU), "vulkan:1" (by index), "vulkan:radeon"
+    /// (by a part of its name; software devices only so). "auto": the first GPU, if it can hold the
+    /// whole model and the options below ask for nothing that only the CPU does; else the CPU, and
+    /// where a GPU was there, warnings() says why.
+    std::string device = "cpu";
     bool time_steps = false;  // step_seconds() of GPUs, too, which slows them down
     std::size_t threads = 0;  // of the CPU, at most 4 for each it has (or 16); 0: one for each
     std::size_t context = 0;  // tokens a sequence can hold; 0: min(model's maximum, 4096)

@@ -12,7 +12,7 @@ bool is_gpu(std::string_view name) { return name == "vulkan" || name.starts_with
 Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::size_t threads,
                                                     std::size_t budget_bytes,
                                                     const GpuOptions& gpu) {
-    if (name == "auto" || name == "cpu") {
+    if (name == "cpu") {
         auto cpu = backends::cpu::CpuDevice::open(threads, budget_bytes);
         if (!cpu) return forward(cpu);
         return std::unique_ptr<device::Device>(std::move(*cpu));

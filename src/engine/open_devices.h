@@ -22,8 +22,8 @@ struct GpuOptions {
 /// Whether `name` is that of a device with memory of its own: "vulkan", "vulkan:...".
 bool is_gpu(std::string_view name);
 
-/// Opens the device called `name`: "auto" (the best there is, today the CPU), "cpu" with `threads`
-/// threads, or "vulkan", "vulkan:1", "vulkan:radeon" (backends/vulkan/select_device.h).
+/// Opens the device called `name`: "cpu" with `threads` threads, or "vulkan", "vulkan:1",
+/// "vulkan:radeon" (backends/vulkan/select_device.h).
 /// What it allocates never exceeds `budget_bytes`.
 /// Errors: unsupported, naming what is, or what a device lacks; not_found; out_of_memory.
 Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::size_t threads,
@@ -31,7 +31,7 @@ Result<std::unique_ptr<device::Device>> open_device(std::string_view name, std::
                                                     const GpuOptions& gpu);
 
 /// The part of open_device() for names that is_gpu(). In a build without Vulkan
-/// (UNICORN_VULKAN=OFF) it says so: unsupported.
+/// (UNICORN_VULKAN=OFF) it says so: not_found.
 Result<std::unique_ptr<device::Device>> open_gpu(std::string_view name, std::size_t budget_bytes,
                                                  const GpuOptions& gpu);
 

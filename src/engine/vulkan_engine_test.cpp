@@ -49,8 +49,9 @@ protected:
         }
         return path;
     }
-    static std::unique_ptr<Engine> open(const std::string& path, EngineOptions options = {}) {
-        if (options.device == "auto") options.device = device_name();
+    static std::unique_ptr<Engine> open(const std::string& path, EngineOptions options,
+                                        std::string device = device_name()) {
+        options.device = std::move(device);
         options.threads = 2;
         auto engine = Engine::open(path, options);
         EXPECT_TRUE(engine) << engine.error().message;
@@ -144,8 +145,7 @@ TEST_F(VulkanEngineTest, BundledModelMakesTheCpusTokens) {
     options.context = 512;
     options.kv_type = tensor::DType::f32;
     const auto gpu = open(path, options);
-    options.device = "cpu";
-    const auto cpu = open(path, options);
+    const auto cpu = open(path, options, "cpu");
     const Compared got = compare_greedy(*cpu, *gpu);
     for (std::size_t i = 0; i < got.cpu.size(); ++i) {
         EXPECT_LE(got.differences[i], same()) << "token " << i;
@@ -160,8 +160,7 @@ TEST_F(VulkanEngineTest, RoundedActivationsKeepTheCpusTokensUnlessTheyAreClose) 
     EngineOptions options;
     options.context = 512;
     const auto gpu = open(kBundled, options);
-    options.device = "cpu";
-    const auto cpu = open(kBundled, options);
+    const auto cpu = open(kBundled, options, "cpu");
     const Compared got = compare_greedy(*cpu, *gpu);
     std::size_t n_same = 0;
     for (std::size_t i = 0; i < got.cpu.size(); ++i) {
@@ -179,10 +178,8 @@ TEST_F(VulkanEngineTest, AgreesWithTheCpuInEveryRecipe) {
             EngineOptions options;
             options.kv_type = kv;
             options.context = 256;
-            options.device = "cpu";
             const auto tokens = prompt(60);
-            const auto expected = all_logits(*open(tiny(recipe), options), tokens);
-            options.device = "auto";
+            const auto expected = all_logits(*open(tiny(recipe), options, "cpu"), tokens);
             const auto got = all_logits(*open(tiny(recipe), options), tokens);
             // Float weights are multiplied in f32 by both, others in int8 by the CPU.
             const bool exact = std::string(recipe) == "f32" || std::string(recipe) == "bf16";
@@ -468,6 +465,21 @@ TEST_F(VulkanEngineTest, FailsWhenTheDeviceIsLostTwiceAndTriesAgainLater) {
     fresh.push_back(5);
     sequence->truncate(0);
     EXPECT_LE(difference(after, evaluate(*engine, *sequence, fresh, Logits::last)), same());
+}
+
+// "auto" takes hardware that has room, and else the CPU; a software device only goes by its name.
+TEST_F(VulkanEngineTest, AutoTakesAGpuThatHasRoom) {
+    const bool hardware = std::getenv("UNICORN_TEST_VULKAN") != nullptr;
+    const auto engine = open(tiny("q4_0"), {}, "auto");
+    EXPECT_TRUE(engine->device_name().starts_with(hardware ? "vulkan" : "cpu"))
+        << engine->device_name();
+    EXPECT_EQ(engine->options().device, hardware ? "vulkan" : "cpu");
+    EXPECT_TRUE(engine->warnings().empty());
+    EngineOptions options;
+    options.stream = plan::StreamPolicy::lru;
+    const auto streams = open(tiny("q4_0"), options, "auto");
+    EXPECT_TRUE(streams->device_name().starts_with("cpu")) << streams->device_name();
+    EXPECT_TRUE(streams->warnings().empty());
 }
 
 TEST_F(VulkanEngineTest, SaysWhatDoesNotFit) {

@@ -109,9 +109,12 @@ Outcome run_program(const std::string& path, const std::vector<std::string>& arg
     ::posix_spawnattr_setsigdefault(&attributes, &defaults);
     ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
 
-    std::map<std::string, std::string> variables{
-        {"PATH", "/usr/bin:/bin"}, {"LC_ALL", "C.UTF-8"}, {"TERM", "xterm"}};
-    for (const char* kept : {"ASAN_OPTIONS", "UBSAN_OPTIONS", "UNICORN_ISA", "TMPDIR"})
+    std::map<std::string, std::string> variables{{"PATH", "/usr/bin:/bin"},
+                                                 {"LC_ALL", "C.UTF-8"},
+                                                 {"TERM", "xterm"},
+                                                 {"UNICORN_DEVICE", "cpu"}};
+    for (const char* kept :
+         {"ASAN_OPTIONS", "UBSAN_OPTIONS", "UNICORN_ISA", "UNICORN_DEVICE", "TMPDIR"})
         if (const char* value = std::getenv(kept)) variables[kept] = value;
     for (const auto& [name, value] : streams.environment) variables[name] = value;
     std::vector<std::string> settings;
