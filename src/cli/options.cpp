@@ -133,11 +133,13 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool open
     }
     options.device = "auto";
     auto* device =
-        app.add_option("--device", options.device,
-                       "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
-                       "vulkan:NAME (part of its name)\n"
-                       "(default auto: a GPU that can hold all of "
-                       "it,\nelse the CPU; UNICORN_DEVICE sets another default)")
+        app.add_option(
+               "--device", options.device,
+               fmt::format(
+                   "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
+                   "vulkan:NAME (part of its name)\n"
+                   "(default auto: a GPU that can hold all of it,\nelse the CPU{})",
+                   opens_model ? "; UNICORN_DEVICE sets another default" : ""))
             ->type_name("auto|cpu|vulkan[:N|:NAME]")
             ->check([](const std::string& name) -> std::string {
                 const bool known = name == "auto" || name == "cpu" || name == "vulkan" ||
