@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "device/step.h"
@@ -29,6 +30,9 @@ struct Batch {
     /// For each layer group: [slots, pages_per_slot], the page that holds position/32, or -1.
     std::array<const std::int32_t*, kLayerGroups> page_tables{};
     std::size_t pages_per_slot = 0;
+    /// If not nullptr, asked by submit() between the parts that a long pass is queued in: true ends
+    /// it there.
+    const std::function<bool()>* cancel = nullptr;
 
     std::size_t n_rows() const { return tokens.size(); }
     const std::int32_t* pages(LayerGroup group, std::int32_t slot) const {

@@ -90,7 +90,8 @@ public:
     /// Queues one replay of `program` over `batch` behind everything queued here before and every
     /// ticket in `after`; returns at once. What `batch` points to must stay as it is until the
     /// ticket has been waited for; a device with memory of its own has copied it when this returns.
-    /// Errors: device_lost.
+    /// Errors: device_lost; cancelled, when the batch says so: nothing of it is under way then, and
+    /// what it would have written is in any state.
     virtual Result<Ticket> submit(Program& program, const Batch& batch,
                                   std::span<const Ticket> after) = 0;
     /// Blocks until `ticket`, one of this device's, and everything queued before it has finished.

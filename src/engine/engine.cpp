@@ -259,8 +259,9 @@ Status Engine::State::place_weights(const std::function<bool()>& cancel) {
     return {};
 }
 
-Status Engine::State::run_batch(const LogitsSink& sink) {
+Status Engine::State::run_batch(const LogitsSink& sink, const std::function<bool()>& cancel) {
     device::Batch rows;
+    if (cancel) rows.cancel = &cancel;
     rows.tokens = batch.tokens;
     rows.positions = batch.positions;
     rows.runs = batch.runs;
@@ -587,7 +588,7 @@ Status Engine::State::evaluate(std::span<const Input> inputs, const LogitsSink& 
             drop_pending();
             return fail(ErrorCode::cancelled, "cancelled");
         }
-        if (auto status = run_batch(sink); !status) {
+        if (auto status = run_batch(sink, cancel); !status) {
             status = recover(std::move(status.error()), cancel, rebuilt);
             if (status) continue;
             drop_pending();

@@ -103,7 +103,7 @@ struct Engine::State {
     }
     std::size_t max_logit_rows() const { return activations.logits.rows; }
     /// Runs the batch and hands out its logits.
-    Status run_batch(const LogitsSink& sink);
+    Status run_batch(const LogitsSink& sink, const std::function<bool()>& cancel);
     /// As Engine::evaluate(). `rebuilt`: whether the call has set the device up again.
     Status evaluate(std::span<const Input> inputs, const LogitsSink& sink,
                     const std::function<bool()>& cancel, bool& rebuilt);

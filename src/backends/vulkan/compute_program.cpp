@@ -38,6 +38,7 @@ using device::TensorRef;
 
 constexpr std::size_t kFrames = 4;       // passes in flight
 constexpr std::size_t kRecordings = 24;  // shapes kept
+constexpr std::size_t kPartsAhead = 2;   // of a pass that can be cancelled, in flight
 constexpr std::uint32_t kRowThreads = 1024;
 constexpr std::size_t kPickGroups = 64;    // workgroups of a row of logits
 constexpr std::size_t kMaxGroup = 8;       // query heads of a KV head
@@ -923,19 +924,32 @@ Result<std::uint64_t> ComputeProgram::submit(const device::Batch& batch) {
     }
     if (auto status = frame.commands.end(); !status) return forward(status);
 
+    const auto used = [&](std::uint64_t last, bool collected) {
+        frame.last = recording.last = last;
+        recording.collected = collected;
+        recording.last_used = ++uses_;
+    };
+    std::array<std::uint64_t, kPartsAhead> queued{};
     std::uint64_t last = 0;
     for (std::size_t i = 0; i < recording.parts.size(); ++i) {
+        if (batch.cancel != nullptr && i >= kPartsAhead) {
+            if (auto status = context_.device.wait(queued[i % kPartsAhead]); !status)
+                return forward(status);
+            if ((*batch.cancel)()) {
+                used(last, true);  // parts that did not run have no times
+                if (auto status = context_.device.wait(last); !status) return forward(status);
+                return fail(ErrorCode::cancelled, "cancelled");
+            }
+        }
         const VkCommandBuffer commands[2] = {frame.commands.handle(),
                                              recording.parts[i].commands.handle()};
         // The copy goes with the first part.
         auto value = context_.device.submit(i == 0 ? std::span<const VkCommandBuffer>(commands)
                                                    : std::span(commands).subspan(1));
         if (!value) return value;
-        last = *value;
+        queued[i % kPartsAhead] = last = *value;
     }
-    frame.last = recording.last = last;
-    recording.collected = false;
-    recording.last_used = ++uses_;
+    used(last, false);
     return last;
 }
 

@@ -471,6 +471,39 @@ TEST_F(ComputeProgramTest, ManyPassesInFlightAndSplit) {
     EXPECT_LE(worst(values_of(b), expected, cols), 1e-5);
 }
 
+// A long pass ends between two submissions, and leaves nothing under way; the next one is whole.
+TEST_F(ComputeProgramTest, APassEndsWhereItIsCancelled) {
+    open({.submission_s = 1e-12});
+    if (device_ == nullptr) return;
+    const std::size_t cols = 64, n_steps = 6;
+    std::vector<TensorRef> x = {floats(1, cols, random_floats(cols, 1))};
+    const TensorRef gain = floats(1, cols, std::vector<float>(cols, 2.0f));
+    std::vector<device::Step> steps;
+    for (std::size_t i = 0; i < n_steps; ++i) {
+        x.push_back(floats(1, cols));
+        steps.push_back(device::RmsNorm{x[i], gain, x[i + 1], 1e-6f});
+    }
+    auto program = device_->prepare(steps, 1);
+    ASSERT_TRUE(program) << program.error().message;
+    std::size_t n_asked = 0, asked_until = 1;
+    const std::function<bool()> cancel = [&] { return ++n_asked == asked_until; };
+    device::Batch batch = rows(1);
+    batch.cancel = &cancel;
+    const auto cancelled = device_->submit(**program, batch, {});
+    ASSERT_FALSE(cancelled);
+    EXPECT_EQ(cancelled.error().code, ErrorCode::cancelled);
+    EXPECT_EQ(n_asked, 1U);
+    const auto is_computed = [&](std::size_t i) { return values_of(x[i])[0] != 0.0f; };
+    EXPECT_TRUE(is_computed(2));  // two submissions were on their way
+    EXPECT_FALSE(is_computed(3));
+    asked_until = SIZE_MAX;
+    const auto ticket = device_->submit(**program, batch, {});
+    ASSERT_TRUE(ticket) << ticket.error().message;
+    ASSERT_TRUE(device_->wait(*ticket));
+    EXPECT_EQ(n_asked, 1 + n_steps - 2);
+    EXPECT_TRUE(is_computed(n_steps));
+}
+
 TEST_F(ComputeProgramTest, TimesStepsWhenAsked) {
     open({.time_steps = true});
     const auto gain = std::vector<float>(64, 1.0f);
