@@ -1,6 +1,7 @@
 // unicorn bench: prompt processing and generation, against the bandwidth of the memory.
 
 #include <fmt/format.h>
+#include <time.h>
 
 #include <algorithm>
 #include <chrono>
@@ -11,11 +12,13 @@
 #include "cli/bench_load.h"
 #include "cli/bench_report.h"
 #include "cli/command.h"
+#include "cli/measure_gpu.h"
 #include "cli/model_path.h"
 #include "cli/options.h"
 #include "cli/plan_report.h"
 #include "cli/terminal.h"
 #include "engine/engine.h"
+#include "engine/open_devices.h"
 #include "engine/sampler.h"
 #include "kernels/isa.h"
 #include "memory/bandwidth.h"
@@ -38,6 +41,18 @@ struct Test {
     }
 };
 
+/// CPU time of the process so far, all threads, the driver's too.
+double cpu_seconds() {
+    timespec now{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
+}
+
+/// What one repetition took.
+struct Taken {
+    double wall_s = 0, cpu_s = 0;
+};
+
 double seconds_since(std::chrono::steady_clock::time_point start) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -55,8 +70,11 @@ public:
                                     "and then -r times.\n"
                                     "GB/s is what the model reads from memory for that; the share "
                                     "compares it with plain reads of\n"
-                                    "the same memory by the same threads, measured "
-                                    "between the repetitions.");
+                                    "the same memory by the same threads (or the GPU), measured "
+                                    "between the repetitions.\n"
+                                    "CPU ms/tok is the process's CPU time for each token, of a "
+                                    "core the same over wall time: with\n"
+                                    "4 busy threads 400 %.");
         app->add_option("-p,--pp", prompts_, "Prompt sizes; 0: none (default 512)")
             ->type_name("N,...");
         app->add_option("-n,--tg", generations_, "Tokens to make; 0: none (default 128)")
@@ -111,7 +129,7 @@ public:
         // Under a memory limit there is no room for what plain reads need beside the model: they
         // are measured before, and less of them.
         double read_before_gb_s = 0;
-        if (engine_.memory_limit_bytes > 0) {
+        if (engine_.memory_limit_bytes > 0 && !engine::is_gpu(engine_.device)) {
             ThreadPool pool(engine_.threads == 0 ? available_cpus() : engine_.threads);
             constexpr std::size_t kMost = std::size_t{256} << 20;
             memory::ReadBandwidth bandwidth(pool, std::min(kMost, engine_.memory_limit_bytes / 2));
@@ -138,10 +156,19 @@ public:
         report.isa = kernels::name(*isa);
         report.kv_type = tensor::name((*engine)->options().kv_type);
 
-        // The engine's own threads are parked while these read, and the other way round.
-        ThreadPool pool(report.threads);
+        // The engine's own threads are parked while these read, and the other way round. A GPU
+        // reads its own memory.
+        const bool on_gpu = engine::is_gpu((*engine)->options().device);
+        ThreadPool pool(on_gpu ? 1 : report.threads);
         std::optional<memory::ReadBandwidth> bandwidth;
-        if (read_before_gb_s == 0) bandwidth.emplace(pool);
+        std::optional<GpuMemoryProbe> gpu;
+        if (on_gpu) {
+            auto probe = GpuMemoryProbe::open((*engine)->options().device);
+            if (!probe) return forward(probe);
+            gpu.emplace(std::move(*probe));
+        } else if (read_before_gb_s == 0) {
+            bandwidth.emplace(pool);
+        }
         const InterruptScope interrupt;
         Progress progress("bench", tests->size() * (repetitions_ + 1), ProgressUnit::items);
         std::size_t done = 0;
@@ -149,17 +176,26 @@ public:
             BenchRow row;
             row.test = test.name();
             row.bytes_per_token = bytes_per_token(**engine, test);
+            row.tokens = test.tokens * test.sequences;
             for (std::size_t i = 0; i <= repetitions_; ++i) {
-                const double read_gb_s =
-                    bandwidth ? bandwidth->measure_gb_per_s() : read_before_gb_s;
-                auto seconds = measure(**engine, sequences, test);
-                if (!seconds && seconds.error().code == ErrorCode::cancelled) return kInterrupted;
-                if (!seconds) return forward(seconds);
+                GpuMemorySpeed speed{.read_gb_s = read_before_gb_s};
+                if (bandwidth) speed.read_gb_s = bandwidth->measure_gb_per_s();
+                if (gpu) {
+                    auto measured = gpu->measure();
+                    if (!measured) return forward(measured);
+                    speed = *measured;
+                }
+                auto taken = measure(**engine, sequences, test);
+                if (!taken && taken.error().code == ErrorCode::cancelled) return kInterrupted;
+                if (!taken) return forward(taken);
                 progress.update(++done);
                 if (i == 0) continue;  // the warm-up
-                row.tok_s.push_back(static_cast<double>(test.tokens * test.sequences) / *seconds);
-                row.read_gb_s.push_back(read_gb_s);
-                if (breakdown_) add_steps(row, *seconds);
+                row.tok_s.push_back(static_cast<double>(row.tokens) / taken->wall_s);
+                row.read_gb_s.push_back(speed.read_gb_s);
+                if (gpu) row.copy_gb_s.push_back(speed.copy_gb_s);
+                row.cpu_s.push_back(taken->cpu_s);
+                row.wall_s.push_back(taken->wall_s);
+                if (breakdown_) add_steps(row, taken->wall_s);
             }
             report.rows.push_back(std::move(row));
         }
@@ -223,9 +259,9 @@ private:
         return static_cast<double>(bytes) / static_cast<double>(test.tokens);
     }
 
-    // Seconds of one repetition. Tokens are pseudo-random: what they are does not change the work.
-    Result<double> measure(engine::Engine& engine, std::span<engine::Sequence> sequences,
-                           const Test& test) {
+    // One repetition. Tokens are pseudo-random: what they are does not change the work.
+    Result<Taken> measure(engine::Engine& engine, std::span<engine::Sequence> sequences,
+                          const Test& test) {
         const auto n_vocab = static_cast<std::uint32_t>(engine.n_vocab());
         const auto fill = [&](std::size_t n) {
             tokens_.resize(n);
@@ -258,6 +294,7 @@ private:
         fill(test.tokens);
         const std::size_t together = test.prompt ? test.tokens : 1;
         steps_before_ = engine.step_seconds();
+        const double cpu_start = cpu_seconds();
         const auto start = std::chrono::steady_clock::now();
         if (!test.prompt && test.sequences <= engine.max_decoding()) {
             // As a run with temperature 0 decodes.
@@ -276,18 +313,18 @@ private:
                 decodings, [](std::size_t, std::int32_t) { return true; },
                 InterruptScope::requested);
             if (!s) return forward(s);
-            const double seconds = seconds_since(start);
+            const Taken taken{seconds_since(start), cpu_seconds() - cpu_start};
             steps_after_ = engine.step_seconds();
-            return seconds;
+            return taken;
         }
         for (std::size_t at = 0; at < test.tokens; at += together) {
             for (engine::Input& input : inputs_)
                 input.tokens = std::span(tokens_).subspan(at, together);
             if (auto s = evaluate(inputs_); !s) return forward(s);
         }
-        const double seconds = seconds_since(start);
+        const Taken taken{seconds_since(start), cpu_seconds() - cpu_start};
         steps_after_ = engine.step_seconds();
-        return seconds;
+        return taken;
     }
 
     // Adds the last repetition's steps to the row.

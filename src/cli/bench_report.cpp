@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "base/progress.h"
 #include "cli/prompt.h"
@@ -17,12 +18,14 @@ using Json = nlohmann::ordered_json;
 double least(const BenchRow& row) { return *std::min_element(row.tok_s.begin(), row.tok_s.end()); }
 double most(const BenchRow& row) { return *std::max_element(row.tok_s.begin(), row.tok_s.end()); }
 
-double read_gb_s(const BenchReport& report) {
+double median_of_all(const BenchReport& report, std::vector<double> BenchRow::*values) {
     std::vector<double> all;
     for (const auto& row : report.rows)
-        all.insert(all.end(), row.read_gb_s.begin(), row.read_gb_s.end());
+        all.insert(all.end(), (row.*values).begin(), (row.*values).end());
     return all.empty() ? 0 : median(all);
 }
+double read_gb_s(const BenchReport& report) { return median_of_all(report, &BenchRow::read_gb_s); }
+double copy_gb_s(const BenchReport& report) { return median_of_all(report, &BenchRow::copy_gb_s); }
 
 /// Shares of the time by kind of step, the most first; what is not in a step is "between steps".
 std::vector<std::pair<std::string, double>> breakdown(const BenchRow& row) {
@@ -62,6 +65,7 @@ std::string as_json(const BenchReport& report) {
                       {"read_gb_s", read_gb_s(report)},
                       {"os", report.machine.os},
                       {"compiler", report.machine.compiler}};
+    if (const double copies = copy_gb_s(report); copies > 0) out["machine"]["copy_gb_s"] = copies;
     out["model"] = {{"name", report.model.name},
                     {"file_bytes", report.model.file_bytes},
                     {"parameters", report.model.parameters},
@@ -87,6 +91,9 @@ std::string as_json(const BenchReport& report) {
         entry["bytes_per_token"] = row.bytes_per_token;
         entry["gb_s"] = row.gb_s();
         entry["bandwidth_share"] = row.bandwidth_share();
+        entry["read_gb_s"] = median(row.read_gb_s);
+        entry["cpu_ms_per_token"] = row.cpu_ms_per_token();
+        entry["cpu_share"] = row.cpu_share();
         for (const auto& [step, share] : breakdown(row)) entry["breakdown"][step] = share;
         out["rows"].push_back(std::move(entry));
     }
@@ -103,25 +110,28 @@ std::string csv_text(const std::string& text) {
 std::string as_csv(const BenchReport& report) {
     std::string out =
         "cpu,threads,isa,model,parameters,types,kv_type,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
-        "bandwidth_share\n";
+        "bandwidth_share,cpu_ms_per_token,cpu_share\n";
     for (const auto& row : report.rows) {
         out += fmt::format(
-            "{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f}\n",
+            "{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f},{:.3f},{:.4f},{:.4f},{:.4f}\n",
             csv_text(report.machine.cpu), report.threads, report.isa, csv_text(report.model.name),
             report.model.parameters, csv_text(report.model.types), report.kv_type, row.test,
-            row.median_tok_s(), least(row), most(row), row.gb_s(), row.bandwidth_share());
+            row.median_tok_s(), least(row), most(row), row.gb_s(), row.bandwidth_share(),
+            row.cpu_ms_per_token(), row.cpu_share());
     }
     return out;
 }
 
 std::vector<std::vector<std::string>> cells(const BenchReport& report) {
     std::vector<std::vector<std::string>> rows{
-        {"test", "tok/s", "min", "max", "GB/s", "of bandwidth"}};
+        {"test", "tok/s", "min", "max", "GB/s", "of bandwidth", "CPU ms/tok", "of a core"}};
     for (const auto& row : report.rows) {
         rows.push_back({row.test, fmt::format("{:.2f}", row.median_tok_s()),
                         fmt::format("{:.2f}", least(row)), fmt::format("{:.2f}", most(row)),
                         fmt::format("{:.2f}", row.gb_s()),
-                        fmt::format("{:.0f} %", 100 * row.bandwidth_share())});
+                        fmt::format("{:.0f} %", 100 * row.bandwidth_share()),
+                        fmt::format("{:.3f}", row.cpu_ms_per_token()),
+                        fmt::format("{:.1f} %", 100 * row.cpu_share())});
     }
     return rows;
 }
@@ -131,12 +141,14 @@ std::string stream_line(const BenchReport& report) {
 }
 
 std::string heading(const BenchReport& report) {
+    const double copies = copy_gb_s(report);
     return fmt::format(
-        "{}, {} parameters, {} ({}), KV {}\n{}, {}; {}; {}; plain reads {:.1f} GB/s\n",
+        "{}, {} parameters, {} ({}), KV {}\n{}, {}; {}; {}; plain reads {:.1f} GB/s{}\n",
         report.model.name, report.model.parameters,
         human_bytes(static_cast<double>(report.model.file_bytes)), report.model.types,
         report.kv_type, report.machine.cpu, report.device, report.machine.os,
-        report.machine.compiler, read_gb_s(report));
+        report.machine.compiler, read_gb_s(report),
+        copies > 0 ? fmt::format(", copies {:.1f} GB/s", copies) : "");
 }
 
 std::string as_markdown(const BenchReport& report) {
@@ -144,7 +156,7 @@ std::string as_markdown(const BenchReport& report) {
     bool first = true;
     for (const auto& row : cells(report)) {
         out += fmt::format("| {} |\n", fmt::join(row, " | "));
-        if (first) out += "|---|---:|---:|---:|---:|---:|\n";
+        if (first) out += "|---|---:|---:|---:|---:|---:|---:|---:|\n";
         first = false;
     }
     return out + breakdown_lines(report) + stream_line(report);
@@ -160,6 +172,13 @@ double median(std::vector<double> values) {
 
 double BenchRow::median_tok_s() const { return median(tok_s); }
 double BenchRow::gb_s() const { return bytes_per_token * median_tok_s() / 1e9; }
+double BenchRow::cpu_ms_per_token() const {
+    return 1e3 * median(cpu_s) / static_cast<double>(tokens);
+}
+double BenchRow::cpu_share() const {
+    return std::accumulate(cpu_s.begin(), cpu_s.end(), 0.0) /
+           std::accumulate(wall_s.begin(), wall_s.end(), 0.0);
+}
 double BenchRow::bandwidth_share() const { return gb_s() / median(read_gb_s); }
 
 std::string format_report(const BenchReport& report, const std::string& format, bool colour) {
@@ -168,7 +187,8 @@ std::string format_report(const BenchReport& report, const std::string& format, 
     if (format == "md") return as_markdown(report);
     using enum Align;
     return heading(report) + "\n" +
-           aligned_table(cells(report), {left, right, right, right, right, right}, colour) +
+           aligned_table(cells(report), {left, right, right, right, right, right, right, right},
+                         colour) +
            breakdown_lines(report) + stream_line(report);
 }
 

@@ -13,10 +13,14 @@
 namespace unicorn::cli {
 
 struct BenchRow {
-    std::string test;               // "pp512", "tg128", "tg128@d4096"
-    std::vector<double> tok_s;      // one a repetition
-    std::vector<double> read_gb_s;  // plain reads measured between the repetitions
-    double bytes_per_token = 0;     // read from memory, on average
+    std::string test;                    // "pp512", "tg128", "tg128@d4096"
+    std::vector<double> tok_s;           // one a repetition
+    std::vector<double> read_gb_s;       // plain reads measured between the repetitions
+    std::vector<double> copy_gb_s = {};  // the same of copies, of a GPU's memory
+    std::vector<double> cpu_s = {};      // of the process, all threads; one a repetition
+    std::vector<double> wall_s = {};
+    std::size_t tokens = 0;      // of a repetition, all sequences'
+    double bytes_per_token = 0;  // read from memory, on average
     /// Seconds in each kind of step, over all repetitions; empty unless asked for.
     std::vector<std::pair<std::string, double>> step_seconds = {};
     double seconds = 0;  // over all repetitions: the steps, and what lies between them
@@ -25,6 +29,9 @@ struct BenchRow {
     double gb_s() const;
     /// gb_s over the median of the plain reads.
     double bandwidth_share() const;
+    /// The process's CPU time: milliseconds for each token, and over wall time, so in cores.
+    double cpu_ms_per_token() const;
+    double cpu_share() const;
 };
 
 struct BenchReport {

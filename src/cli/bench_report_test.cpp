@@ -22,9 +22,17 @@ BenchReport report() {
     r.rows.push_back({.test = "pp512",
                       .tok_s = {100, 300, 200},
                       .read_gb_s = {40, 40, 40},
+                      .cpu_s = {4, 6, 2},
+                      .wall_s = {2, 3, 1},
+                      .tokens = 512,
                       .bytes_per_token = 1e7});
-    r.rows.push_back(
-        {.test = "tg128@d4096", .tok_s = {10, 20}, .read_gb_s = {30, 50}, .bytes_per_token = 2e9});
+    r.rows.push_back({.test = "tg128@d4096",
+                      .tok_s = {10, 20},
+                      .read_gb_s = {30, 50},
+                      .cpu_s = {0.5, 0.78},
+                      .wall_s = {12.8, 6.4},
+                      .tokens = 128,
+                      .bytes_per_token = 2e9});
     return r;
 }
 
@@ -49,18 +57,22 @@ TEST(BenchReport, JsonHasTheAgreedShape) {
     EXPECT_DOUBLE_EQ(json["rows"][0]["gb_s"].get<double>(), 2);
     EXPECT_DOUBLE_EQ(json["rows"][1]["gb_s"].get<double>(), 30);
     EXPECT_DOUBLE_EQ(json["rows"][1]["bandwidth_share"].get<double>(), 0.75);
+    EXPECT_DOUBLE_EQ(json["rows"][1]["read_gb_s"].get<double>(), 40);
+    EXPECT_DOUBLE_EQ(json["rows"][1]["cpu_ms_per_token"].get<double>(), 5);
+    EXPECT_NEAR(json["rows"][1]["cpu_share"].get<double>(), 1.28 / 19.2, 1e-12);
+    EXPECT_FALSE(json["machine"].contains("copy_gb_s"));
 }
 
 TEST(BenchReport, CsvQuotesText) {
     EXPECT_EQ(
         format_report(report(), "csv", false),
         "cpu,threads,isa,model,parameters,types,kv_type,test,tok_s_median,tok_s_min,tok_s_max,gb_s,"
-        "bandwidth_share\n"
+        "bandwidth_share,cpu_ms_per_token,cpu_share\n"
         "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
-        "%\",q8_0,pp512,200.000,100.000,300.000,2.000,0.0500\n"
+        "%\",q8_0,pp512,200.000,100.000,300.000,2.000,0.0500,7.8125,2.0000\n"
         "\"A \"\"CPU\"\", fast\",2,scalar,\"model\",3000,\"q4_0 100 "
         "%\",q8_0,tg128@d4096,15.000,10.000,20.000,30.000,"
-        "0.7500\n");
+        "0.7500,5.0000,0.0667\n");
 }
 
 TEST(BenchReport, TableAndMarkdownShowTheSameRows) {
@@ -69,15 +81,25 @@ TEST(BenchReport, TableAndMarkdownShowTheSameRows) {
         "A \"CPU\", fast, cpu, 2 threads, scalar; Linux 1; gcc 1; plain reads 40.0 GB/s\n\n";
     EXPECT_EQ(format_report(report(), "md", false),
               heading +
-                  "| test | tok/s | min | max | GB/s | of bandwidth |\n"
-                  "|---|---:|---:|---:|---:|---:|\n"
-                  "| pp512 | 200.00 | 100.00 | 300.00 | 2.00 | 5 % |\n"
-                  "| tg128@d4096 | 15.00 | 10.00 | 20.00 | 30.00 | 75 % |\n");
-    EXPECT_EQ(format_report(report(), "table", false),
-              heading +
-                  "test          tok/s     min     max   GB/s  of bandwidth\n"
-                  "pp512        200.00  100.00  300.00   2.00           5 %\n"
-                  "tg128@d4096   15.00   10.00   20.00  30.00          75 %\n");
+                  "| test | tok/s | min | max | GB/s | of bandwidth | CPU ms/tok | of a core |\n"
+                  "|---|---:|---:|---:|---:|---:|---:|---:|\n"
+                  "| pp512 | 200.00 | 100.00 | 300.00 | 2.00 | 5 % | 7.812 | 200.0 % |\n"
+                  "| tg128@d4096 | 15.00 | 10.00 | 20.00 | 30.00 | 75 % | 5.000 | 6.7 % |\n");
+    EXPECT_EQ(
+        format_report(report(), "table", false),
+        heading +
+            "test          tok/s     min     max   GB/s  of bandwidth  CPU ms/tok  of a core\n"
+            "pp512        200.00  100.00  300.00   2.00           5 %       7.812    200.0 %\n"
+            "tg128@d4096   15.00   10.00   20.00  30.00          75 %       5.000      6.7 %\n");
+}
+
+TEST(BenchReport, SaysHowFastAGpuCopies) {
+    BenchReport with_copies = report();
+    with_copies.rows[0].copy_gb_s = {30, 35, 33};
+    const auto json = nlohmann::json::parse(format_report(with_copies, "json", false));
+    EXPECT_EQ(json["machine"]["copy_gb_s"], 33);
+    EXPECT_NE(format_report(with_copies, "md", false).find("reads 40.0 GB/s, copies 33.0 GB/s\n"),
+              std::string::npos);
 }
 
 TEST(BenchReport, BreakdownNamesTheMostFirstAndWhatIsLeft) {

@@ -1,6 +1,7 @@
 #include "cli/measure_gpu.h"
 
 #include <algorithm>
+#include <utility>
 
 #ifdef UNICORN_VULKAN
 #include "backends/vulkan/tier_bandwidth.h"
@@ -34,12 +35,57 @@ Status measure_gpu(machine::Machine& machine) {
     return {};
 }
 
+struct GpuMemoryProbe::State {
+    std::unique_ptr<backends::vulkan::VulkanInstance> instance;
+    std::unique_ptr<backends::vulkan::VulkanDevice> device;
+};
+
+Result<GpuMemoryProbe> GpuMemoryProbe::open(const std::string& device) {
+    auto state = std::make_unique<State>();
+    auto instance = backends::vulkan::VulkanInstance::open();
+    if (!instance) return forward(instance);
+    state->instance = std::move(*instance);
+    auto opened = backends::vulkan::VulkanDevice::open(*state->instance, device);
+    if (!opened) return forward(opened);
+    state->device = std::move(*opened);
+    return GpuMemoryProbe(std::move(state));
+}
+
+Result<GpuMemorySpeed> GpuMemoryProbe::measure() {
+    // A software device's memory is the CPU's, and takes longer to read.
+    const bool software = state_->device->capabilities().description.is_software();
+    const std::size_t most = std::size_t{software ? 64U : 1024U} << 20;
+    const auto heap = state_->device->capabilities().tier(memory::Tier::vram)->heap_bytes / 16;
+    auto tiers = backends::vulkan::measure_tiers(*state_->device,
+                                                 {.bytes = std::min<std::size_t>(most, heap),
+                                                  .repeats = software ? 1U : 7U,
+                                                  .only = memory::Tier::vram,
+                                                  .copies = true});
+    if (!tiers) return forward(tiers);
+    return GpuMemorySpeed{.read_gb_s = tiers->front().bytes_per_s / 1e9,
+                          .copy_gb_s = tiers->front().copy_bytes_per_s / 1e9};
+}
+
 #else
+
+struct GpuMemoryProbe::State {};
+
+Result<GpuMemoryProbe> GpuMemoryProbe::open(const std::string&) {
+    return fail(ErrorCode::unsupported, "this program was built without Vulkan");
+}
+
+Result<GpuMemorySpeed> GpuMemoryProbe::measure() {
+    return fail(ErrorCode::unsupported, "this program was built without Vulkan");
+}
 
 Status measure_gpu(machine::Machine&) {
     return fail(ErrorCode::unsupported, "this program was built without Vulkan");
 }
 
 #endif
+
+GpuMemoryProbe::GpuMemoryProbe(std::unique_ptr<State> state) : state_(std::move(state)) {}
+GpuMemoryProbe::GpuMemoryProbe(GpuMemoryProbe&&) noexcept = default;
+GpuMemoryProbe::~GpuMemoryProbe() = default;
 
 }  // namespace unicorn::cli

@@ -9,6 +9,7 @@
 #include "cli/options.h"
 #include "cli/table.h"
 #include "cli/terminal.h"
+#include "cli/tune_gpu.h"
 
 namespace unicorn::cli {
 namespace {
@@ -31,22 +32,45 @@ public:
             "brings\n"
             "the old settings back too. The NPU's mode is set by its driver's own call, which has "
             "not\n"
-            "yet been tried on a real NPU.");
+            "yet been tried on a real NPU.\n"
+            "\n"
+            "--gpu is about the GPU's matrix shaders instead: it times how they can cut the work "
+            "of "
+            "a\n"
+            "model's matrices, for about 10 seconds, and shows what is faster. --apply keeps that "
+            "for\n"
+            "this GPU and driver in ~/.cache/unicorn, where every command finds it; --restore "
+            "removes\n"
+            "it. That needs no rights.");
         app->add_flag("--apply", apply_, "Set what is not as it should be");
         app->add_flag("--restore", restore_, "Bring back what --apply changed");
         app->add_option("--sysfs-root", options_.sysfs_root,
                         "Work on the machine whose /proc, /sys, ... lie in this folder")
             ->type_name("DIR");
+        CLI::Option* const gpu =
+            app->add_flag("--gpu", gpu_, "The shapes of the GPU's matrix shaders");
+        app->add_option("--device", tune_gpu_.device,
+                        "The GPU: vulkan, vulkan:N, vulkan:NAME (default vulkan)")
+            ->type_name("NAME")
+            ->needs(gpu);
+        add_model_option(*app, tune_gpu_.model);
+        app->get_option("--model")->needs(gpu);
         app->footer(
             "Examples:\n"
             "  unicorn tune\n"
             "  sudo unicorn tune --apply\n"
-            "  sudo unicorn tune --restore");
+            "  sudo unicorn tune --restore\n"
+            "  unicorn tune --gpu -m model.gguf --apply");
     }
 
     Result<int> run() override {
         if (auto status = at_most_one({{apply_, "--apply"}, {restore_, "--restore"}}); !status)
             return forward(status);
+        if (gpu_) {
+            tune_gpu_.apply = apply_;
+            tune_gpu_.restore = restore_;
+            return tune_gpu(tune_gpu_);
+        }
         if (!apply_ && !restore_) return show();
         const char* flag = apply_ ? "--apply" : "--restore";
         if (options_.sysfs_root.empty() && ::geteuid() != 0)
@@ -103,7 +127,8 @@ private:
     static inline const std::vector<Align> kColumns{Align::left, Align::left, Align::left,
                                                     Align::left};
     machine::TuneOptions options_;
-    bool apply_ = false, restore_ = false;
+    TuneGpuOptions tune_gpu_;
+    bool apply_ = false, restore_ = false, gpu_ = false;
 };
 
 }  // namespace

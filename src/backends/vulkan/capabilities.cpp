@@ -248,6 +248,7 @@ Result<Capabilities> query_capabilities(VkPhysicalDevice device,
     out.int64 = offered.core.features.shaderInt64 == VK_TRUE;
     out.host_import_alignment = host.minImportedHostPointerAlignment;
     std::memcpy(out.cache_uuid, properties.properties.pipelineCacheUUID, VK_UUID_SIZE);
+    std::memcpy(out.device_uuid, v11.deviceUUID, VK_UUID_SIZE);
 
     const auto family = find_compute_family(device, out.timestamp_bits);
     if (!family) {

@@ -83,7 +83,8 @@ struct Capabilities {
     bool memory_budget = false;          // VK_EXT_memory_budget
     bool executable_properties = false;  // VK_KHR_pipeline_executable_properties
 
-    std::uint8_t cache_uuid[VK_UUID_SIZE] = {};  // of the driver's compiled pipelines
+    std::uint8_t cache_uuid[VK_UUID_SIZE] = {};   // of the driver's compiled pipelines
+    std::uint8_t device_uuid[VK_UUID_SIZE] = {};  // of this GPU, whatever its driver
 
     const TierMemory* tier(memory::Tier which) const;
 };

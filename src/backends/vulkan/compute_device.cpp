@@ -74,6 +74,7 @@ Result<std::unique_ptr<ComputeDevice>> ComputeDevice::open(std::string_view want
     if (!matmul) return forward(matmul);
     self->info_.name = fmt::format("vulkan, {}, {}", vulkan.name(), name((*matmul)->path()));
     self->info_.warnings = vulkan.warnings();
+    if (!(*matmul)->warning().empty()) self->info_.warnings.push_back((*matmul)->warning());
     self->context_.reset(new ComputeContext{.device = vulkan,
                                             .vram = *self->vram_,
                                             .results = *self->results_,

@@ -17,10 +17,8 @@ namespace unicorn::backends::vulkan {
 namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
-constexpr std::uint32_t kMostMatvecRows = 8;
 // With more, a workgroup of two panels takes longer than a dispatch that quantises (on an H200).
 constexpr std::uint32_t kMostInt8Rows = 4;
-constexpr std::uint32_t kMostSplits = 12;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 
 bool is_float(tensor::DType type) { return !tensor::info(type).quantized; }
@@ -88,6 +86,7 @@ Result<std::unique_ptr<Matmul>> Matmul::create(VulkanDevice& device, MatmulPath 
     const Capabilities& c = device.capabilities();
     // 32 where there is a choice: RDNA computes 32 at a time.
     self->subgroup_ = std::clamp<std::uint32_t>(32, c.min_subgroup_size, c.max_subgroup_size);
+    self->family_ = family_of(c.description);
     if (path == MatmulPath::coopmat) {
         if (auto s = self->find_matrices(); !s) return forward(s);
         if (!c.compiles_only) {
@@ -96,6 +95,14 @@ Result<std::unique_ptr<Matmul>> Matmul::create(VulkanDevice& device, MatmulPath 
             if (!partial) return forward(partial);
             self->partial_ = std::move(*partial);
         }
+    }
+    if (const std::string path_kept = tuned_shapes_path(device.cache_folder(), c.device_uuid);
+        !path_kept.empty()) {
+        auto kept = load_tuned_shapes(path_kept, self->tuned_for(), self->shape_limits());
+        if (kept)
+            self->tuned_ = std::move(*kept);
+        else
+            self->warning_ = std::move(kept.error().message);
     }
     return self;
 }
@@ -117,14 +124,8 @@ Status Matmul::find_matrices() {
     return {};
 }
 
-// How many rows the matvec shaders take before matrix units are faster. On an H200, where packed
-// dot products have a quarter of the rate they need for more than 4 rows: by measurement.
 std::uint32_t Matmul::most_matvec_rows(tensor::DType type) const {
-    if (overrides.most_matvec_rows) return *overrides.most_matvec_rows;
-    if (is_float(type)) return 2;
-    if (device_.capabilities().description.type != DeviceType::discrete) return kMostMatvecRows;
-    const bool nibbles = type == tensor::DType::q4_0 || type == tensor::DType::q4_k;
-    return nibbles ? kMostMatvecRows : 6;
+    return overrides.most_matvec_rows.value_or(default_matvec_rows(family_, type));
 }
 
 InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
@@ -222,30 +223,49 @@ Status Matmul::record_same_type(VkCommandBuffer commands, const MatmulCall& call
     return record_matvec(commands, call);
 }
 
+ProductKey Matmul::key_of(const MatmulCall& call) const {
+    const tensor::DType type = call.weights[0].type;
+    ProductKey key = {.type = type, .cols = call.cols};
+    switch (input_form(type, call.n_rows)) {
+        case InputForm::f32: key.shader = ProductShader::matvec_plain; break;
+        case InputForm::int8: key.shader = ProductShader::matvec_dot4; break;
+        case InputForm::f16: key.shader = ProductShader::matmul_coopmat; break;
+    }
+    if (call.epilogue != Epilogue::none)
+        key.use = call.int8_out != 0 ? ProductUse::gated_int8 : ProductUse::gated;
+    for (std::uint32_t i = 0; i < call.count; ++i) key.rows += call.weights[i].rows;
+    const bool matvec = key.shader != ProductShader::matmul_coopmat;
+    key.n_rows = row_class(matvec ? std::min(call.n_rows, kMostMatvecRows) : call.n_rows);
+    return key;
+}
+
+ShapeLimits Matmul::shape_limits() const {
+    const Capabilities& c = device_.capabilities();
+    return {.invocations = c.max_workgroup_invocations,
+            .shared_bytes = c.max_shared_bytes,
+            .subgroup = subgroup_,
+            .matrix = matrix_};
+}
+
+TunedFor Matmul::tuned_for() const {
+    const Capabilities& c = device_.capabilities();
+    TunedFor whom = {.device = hexadecimal(c.device_uuid),
+                     .driver = c.description.driver_name + " " + c.description.driver_info};
+    for (const std::span<const std::uint32_t> spirv :
+         {std::span<const std::uint32_t>(shaders::kMatvecPlain),
+          std::span<const std::uint32_t>(shaders::kMatvecDot4),
+          std::span<const std::uint32_t>(shaders::kMatmulCoopmat)})
+        whom.shaders = hash_words(spirv, whom.shaders);
+    return whom;
+}
+
 MatvecShape Matmul::matvec_shape(const MatmulCall& call) const {
     if (overrides.matvec) return *overrides.matvec;
-    const tensor::DType type = call.weights[0].type;
-    const bool gated = call.epilogue != Epilogue::none;
-    if (device_.capabilities().description.is_software())
-        return {.invocations = 64,
-                .panels = call.int8_out != 0 ? 2U : 1U,
-                .lane_rows = call.n_rows > 2 || call.int8_out != 0 ? 1U : 2U};
-    // Found by search on an H200 at Gemma 3 27B's shapes; others may differ by 10 %.
-    // More of these leave the registers.
-    if (is_float(type)) return {.lane_rows = gated || type == tensor::DType::f32 ? 1U : 2U};
-    const bool many_units = call.cols / kernels::gpu_tile(type).unit_cols >= 128;
-    if (call.int8_out != 0) {
-        // Two panels make a group of int8.
-        const bool two_bit = kernels::gpu_tile(type).unit_cols > 32;
-        const std::uint32_t nibbles = call.n_rows == 1 && many_units ? 512 : 256;
-        return {.invocations = two_bit ? 128 : nibbles, .panels = 2, .lane_rows = 1};
-    }
-    if (call.n_rows == 1) {
-        if (gated) return {.invocations = many_units ? 512U : 256U, .lane_rows = 2};
-        return {.lane_rows = many_units && type != tensor::DType::q8_0 ? 4U : 2U};
-    }
-    if (gated) return {.invocations = call.n_rows > 4 ? 128U : 256U, .lane_rows = 2};
-    return {.lane_rows = 4};
+    ProductKey key = key_of(call);
+    if (const auto found = tuned_.find(key); found != tuned_.end())
+        return std::get<MatvecShape>(found->second);
+    key.n_rows = call.n_rows;
+    return default_matvec_shape(family_, key);
 }
 
 Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
@@ -276,22 +296,16 @@ Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
     return {};
 }
 
-MatmulShape Matmul::matmul_shape(std::uint32_t n_rows) const {
+MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
     if (overrides.matmul) return *overrides.matmul;
-    if (device_.capabilities().description.is_software())
-        return {.bm = 32, .bn = 16, .wm = 32, .wn = 16};
-    // Found by search on an H200; 64 x 64 of the result in a subgroup spills on RDNA3.
-    if (n_rows <= 16) return {.bm = 128, .bn = 16, .wm = 32, .wn = 16};
-    if (n_rows <= 32) return {.bm = 128, .bn = 32, .wm = 32, .wn = 32};
-    constexpr std::uint32_t kNvidia = 0x10DE;
-    if (n_rows > 64 && device_.capabilities().description.vendor_id == kNvidia)
-        return {.bm = 128, .bn = 128, .wm = 64, .wn = 64};
-    return {.bm = 128, .bn = 64, .wm = 64, .wn = 32};
+    if (const auto found = tuned_.find(key_of(call)); found != tuned_.end())
+        return std::get<MatmulShape>(found->second);
+    return default_matmul_shape(family_, call.n_rows);
 }
 
 Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const tensor::DType type = call.weights[0].type;
-    const MatmulShape s = matmul_shape(call.n_rows);
+    const MatmulShape s = matmul_shape(call);
     MatmulParams params = params_of(call, InputForm::f16);
     const std::uint32_t row_tiles = row_groups(call, s.bm);
     const std::uint32_t col_tiles = ceil_div(call.n_rows, s.bn);
@@ -303,7 +317,7 @@ Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const std::uint32_t wanted = !discrete ? 16 : call.n_rows <= 32 ? 512 : 264;
     const std::uint32_t steps = ceil_div(call.cols, s.bk);
     std::uint32_t splits = std::min(wanted / (row_tiles * col_tiles), steps / 8);
-    splits = overrides.splits.value_or(splits);
+    splits = overrides.splits.value_or(s.splits != 0 ? s.splits : splits);
     const auto room = static_cast<std::uint32_t>(kPartialBytes / sums_bytes);
     splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
     params.partial = partial_ ? partial_->device_address() : 0;

@@ -34,7 +34,9 @@
 #include <string_view>
 #include <vector>
 
+#include "backends/vulkan/matmul_shapes.h"
 #include "backends/vulkan/pipeline.h"
+#include "backends/vulkan/tuned_shapes.h"
 #include "backends/vulkan/vulkan_buffer.h"
 #include "backends/vulkan/vulkan_device.h"
 #include "tensor/dtype.h"
@@ -76,20 +78,6 @@ struct MatmulCall {
     std::uint64_t int8_out = 0;  // where writes_int8(): outs[0] in that form, too, if not 0
 };
 
-/// How matvec_*.comp cut their work.
-struct MatvecShape {
-    std::uint32_t invocations = 256;  // of a workgroup: a multiple of 16 and of the subgroup
-    std::uint32_t panels = 1;         // tiles of 16 rows of a workgroup (pairs of them when gated)
-    std::uint32_t unroll = 1;         // units of columns read before the first is used
-    std::uint32_t lane_rows = 4;      // rows of a tile that an invocation has: 1, 2, 4
-};
-
-/// How matmul_coopmat.comp cuts its work (it says what they mean). bm, wm: multiples of 16, of 32
-/// when gated, and of the device's matrices; wm divides bm, wn divides bn.
-struct MatmulShape {
-    std::uint32_t bm = 0, bn = 0, bk = 64, wm = 0, wn = 0, buffers = 1;
-};
-
 /// What a search over shapes tries in place of Matmul's own choice.
 struct MatmulOverrides {
     std::optional<MatvecShape> matvec;
@@ -103,7 +91,8 @@ struct MatmulOverrides {
 class Matmul {
 public:
     /// The path is the best that the device has, or what the environment variable
-    /// UNICORN_VK_MATMUL names (coopmat, dot4, plain).
+    /// UNICORN_VK_MATMUL names (coopmat, dot4, plain). Shapes are those that a search on this
+    /// device has kept (matmul_tune.h), else the family's (matmul_shapes.h).
     /// Errors: invalid_argument, unsupported, when UNICORN_VK_MATMUL names what is no path, or one
     /// that the device lacks; io, out_of_memory.
     static Result<std::unique_ptr<Matmul>> create(VulkanDevice& device);
@@ -132,9 +121,21 @@ public:
     /// Pipeline::create.
     Status record(VkCommandBuffer commands, const MatmulCall& call);
 
-    /// What record() would take for this product.
+    /// What record() would take for this product of matrices of one type: overrides, else tuned
+    /// shapes, else the family's.
     MatvecShape matvec_shape(const MatmulCall& call) const;
-    MatmulShape matmul_shape(std::uint32_t n_rows) const;
+    MatmulShape matmul_shape(const MatmulCall& call) const;
+    /// What the shape of this product is kept under.
+    ProductKey key_of(const MatmulCall& call) const;
+    ShapeLimits shape_limits() const;
+
+    /// Whom tuned shapes are for: this device, its driver and these shaders.
+    TunedFor tuned_for() const;
+    /// Takes these in place of what a search has kept. Each must be valid (check_shape()).
+    void use_tuned(TunedShapes shapes) { tuned_ = std::move(shapes); }
+    const TunedShapes& tuned() const { return tuned_; }
+    /// Why what a search has kept is not used, for people; empty where it is, or there is none.
+    const std::string& warning() const { return warning_; }
 
     MatmulOverrides overrides;
     /// Pipelines keep what the driver tells of them (for each_pipeline()).
@@ -162,6 +163,9 @@ private:
 
     VulkanDevice& device_;
     MatmulPath path_;
+    GpuFamily family_ = GpuFamily::other;
+    TunedShapes tuned_;
+    std::string warning_;
     std::uint32_t subgroup_ = 0;
     MatrixShape matrix_;                   // f16 x f16 -> f32, where path_ is coopmat
     std::optional<VulkanBuffer> partial_;  // sums of parts of the columns

@@ -5,9 +5,8 @@
 //     [matmul=128/128/32/64/64/2,...]      bm/bn/bk/wm/wn/buffers, each is tried
 //     [splits=1,4,...] [few=8] rows that matvec takes [only=down,o] [stats=1]  what the driver
 //     tells of each shader
-// A product is timed as part of a series with barriers between, over copies of the weights that no
-// cache holds. GB/s counts the weights once, TFLOP/s two operations a weight and row. The last line
-// of each configuration sums up a pass over all layers and the head.
+// Products are timed as matmul_timer.h says. GB/s counts the weights once, TFLOP/s two operations a
+// weight and row. The last line of each configuration sums up a pass over all layers and the head.
 
 #include <fmt/format.h>
 
@@ -19,10 +18,9 @@
 
 #include "backends/vulkan/matmul.h"
 #include "backends/vulkan/matmul_testing.h"
-#include "backends/vulkan/stopwatch.h"
+#include "backends/vulkan/matmul_timer.h"
 #include "backends/vulkan/tier_bandwidth.h"
 #include "backends/vulkan/weight_layout.h"
-#include "kernels/gpu_tiles.h"
 
 namespace unicorn::backends::vulkan {
 namespace {
@@ -62,11 +60,6 @@ T must(Result<T> result) {
     }
     return std::move(*result);
 }
-void must(const Status& status) {
-    if (status) return;
-    std::fprintf(stderr, "%s\n", status.error().message.c_str());
-    std::exit(1);
-}
 
 std::vector<std::string> split(const std::string& text, char by) {
     std::vector<std::string> parts;
@@ -86,116 +79,18 @@ std::vector<std::uint32_t> numbers(const std::string& text, char by) {
     return out;
 }
 
-class Bench {
-public:
-    Bench(VulkanDevice& device, std::size_t bytes)
-        : device_(device),
-          commands_(must(Commands::create(device))),
-          stopwatch_(must(Stopwatch::create(device))),
-          weights_(buffer(bytes)),
-          x_(buffer(std::size_t{512} * 21504 * 4)),
-          outs_(buffer(std::size_t{512} * 3 * 8192 * 4 + std::size_t{512} * kVocabulary * 4)) {
-        std::vector<float> x(std::size_t{512} * 21504);
-        std::mt19937 generator(1);
-        std::normal_distribution<float> normal;
-        for (float& v : x) v = normal(generator);
-        must(x_.upload(0, std::as_bytes(std::span(x))));
-        for (std::size_t form = 1; form < kInputForms; ++form)
-            inputs_.push_back(buffer(Matmul::input_bytes(InputForm::f16, 512, 21504)));
-    }
-
-    /// Fills the buffer of weights with tiles of `type` and `cols`.
-    void fill(tensor::DType type, std::uint32_t cols) {
-        if (type == type_ && cols == cols_) return;
-        type_ = type;
-        cols_ = cols;
-        const auto file = matmul_testing::random_weights(type, 64, cols, 3);
-        std::vector<std::byte> tiles(stored_bytes(type, 64, cols));
-        pack_rows(type, cols, 64, 0, 64, file.data(), tiles.data());
-        must(weights_.upload(0, tiles));
-        must(device_.run([&](VkCommandBuffer commands) {
-            std::size_t filled = tiles.size();
-            while (filled < weights_.bytes()) {
-                const VkBufferCopy copy = {0, filled, std::min(filled, weights_.bytes() - filled)};
-                device_.vk().vkCmdCopyBuffer(commands, weights_.handle(), weights_.handle(), 1,
-                                             &copy);
-                memory_barrier(device_, commands);
-                filled += copy.size;
-            }
-        }));
-    }
-
-    /// Median seconds of one product.
-    double time(Matmul& matmul, const Product& product, tensor::DType type, std::uint32_t n_rows) {
-        fill(type, product.cols);
-        const InputForm form = matmul.input_form(type, n_rows);
-        MatmulCall call = {.epilogue = product.epilogue, .n_rows = n_rows, .cols = product.cols};
-        call.count = static_cast<std::uint32_t>(product.rows.size());
-        call.x[0] = x_.device_address();
-        std::size_t bytes = 0;
-        std::uint64_t out = outs_.device_address();
-        for (std::uint32_t i = 0; i < call.count; ++i) {
-            bytes += stored_bytes(type, product.rows[i], product.cols);
-            call.outs[i] = out;
-            out += std::size_t{4} * n_rows * product.rows[i];
-        }
-        if (form != InputForm::f32) {
-            const VulkanBuffer& to = inputs_[static_cast<std::size_t>(form) - 1];
-            call.x[static_cast<std::size_t>(form)] = to.device_address();
-            Status recorded;
-            must(device_.run([&](VkCommandBuffer commands) {
-                recorded = matmul.record_quantize(commands, x_.device_address(), n_rows,
-                                                  product.cols, form, to.device_address());
-            }));
-            must(recorded);
-        }
-        const std::size_t copies = std::max<std::size_t>(1, weights_.bytes() / bytes);
-        const std::size_t repeats = std::clamp<std::size_t>(copies, n_rows > 64 ? 3 : 8, 32);
-        must(commands_.begin());
-        stopwatch_.start(commands_.handle());
-        for (std::size_t r = 0; r < repeats; ++r) {
-            std::uint64_t at = weights_.device_address() + r % copies * bytes;
-            for (std::uint32_t i = 0; i < call.count; ++i) {
-                call.weights[i] = {type, product.rows[i], at};
-                at += stored_bytes(type, product.rows[i], product.cols);
-            }
-            must(matmul.record(commands_.handle(), call));
-            memory_barrier(device_, commands_.handle());
-        }
-        stopwatch_.stop(commands_.handle());
-        must(commands_.end());
-        // A GPU that waited for a shader to be compiled has slowed its clock down: it is kept busy
-        // for 0.1 s first. (Without that, an H200 took up to 2.5 times as long.)
-        std::vector<double> seconds;
-        double busy = 0;
-        while (busy < 0.1 || seconds.size() < 5) {
-            must(device_.wait(must(device_.submit(commands_.handle()))));
-            const double elapsed = must(stopwatch_.seconds());
-            if (busy >= 0.1) seconds.push_back(elapsed / static_cast<double>(repeats));
-            busy += elapsed;
-        }
-        std::sort(seconds.begin(), seconds.end());
-        return seconds[2];
-    }
-
-private:
-    VulkanBuffer buffer(std::size_t bytes) {
-        return must(VulkanBuffer::create(device_, bytes,
-                                         *device_.capabilities().tier(memory::Tier::vram), false));
-    }
-
-    VulkanDevice& device_;
-    Commands commands_;
-    Stopwatch stopwatch_;
-    VulkanBuffer weights_, x_, outs_;
-    std::vector<VulkanBuffer> inputs_;
-    tensor::DType type_ = tensor::DType::f32;
-    std::uint32_t cols_ = 0;
-};
+TimedProduct timed(const Product& product, tensor::DType type) {
+    return {
+        .type = type,
+        .rows = product.rows,
+        .cols = product.cols,
+        .epilogue = product.epilogue,
+        .sample = matmul_testing::random_weights(type, TimedProduct::kSampleRows, product.cols, 3)};
+}
 
 /// One configuration: a line a product, and their sum over a pass.
-void run(Bench& bench, Matmul& matmul, const Model& model, tensor::DType type, std::uint32_t n_rows,
-         double plain, const std::string& what, const std::string& only) {
+void run(MatmulTimer& timer, Matmul& matmul, const Model& model, tensor::DType type,
+         std::uint32_t n_rows, double plain, const std::string& what, const std::string& only) {
     double pass_seconds = 0, pass_bytes = 0, pass_flops = 0;
     std::string line;
     for (const Product& p : products(model)) {
@@ -203,7 +98,7 @@ void run(Bench& bench, Matmul& matmul, const Model& model, tensor::DType type, s
             continue;
         // The head sees the last row of a prompt.
         const std::uint32_t t = p.name == "head" ? std::min(n_rows, 32U) : n_rows;
-        const double seconds = bench.time(matmul, p, type, t);
+        const double seconds = must(timer.time(matmul, timed(p, type), t));
         double bytes = 0, flops = 0;
         for (const std::uint32_t rows : p.rows) {
             bytes += static_cast<double>(stored_bytes(type, rows, p.cols));
@@ -241,7 +136,10 @@ int main_of_bench(const std::map<std::string, std::string>& options, const std::
                                                                            : MatmulPath::plain))
             : must(Matmul::create(*device));
     matmul->keep_statistics = options.contains("stats");
-    Bench bench(*device, std::stoull(option("bytes", "3000000000")));
+    auto timer = must(
+        MatmulTimer::create(*device, {.weight_bytes = std::stoull(option("bytes", "3000000000")),
+                                      .cols = 21504,
+                                      .outs = std::size_t{512} * 2 * 21504}));
     for (const std::string& model_name : split(option("model", "27b,4b,1b"), ',')) {
         for (const Model& model : kModels) {
             if (model.name != model_name) continue;
@@ -263,15 +161,15 @@ int main_of_bench(const std::map<std::string, std::string>& options, const std::
                             if (few)
                                 matmul->overrides.matvec = {n.at(0), n.at(1), n.at(2), n.at(3)};
                             else
-                                matmul->overrides.matmul = {n.at(0), n.at(1), n.at(2),
-                                                            n.at(3), n.at(4), n.at(5)};
+                                matmul->overrides.matmul = {n.at(0), n.at(1), n.at(2), n.at(3),
+                                                            n.at(4), n.at(5), 0};
                         }
                         for (const std::string& splits :
                              split(few ? "chosen" : option("splits", "chosen"), ',')) {
                             if (splits != "chosen")
                                 matmul->overrides.splits =
                                     static_cast<std::uint32_t>(std::stoul(splits));
-                            run(bench, *matmul, model, *type, n_rows, plain, shape + " x" + splits,
+                            run(timer, *matmul, model, *type, n_rows, plain, shape + " x" + splits,
                                 only);
                         }
                     }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "backends/vulkan/matmul_testing.h"
+#include "backends/vulkan/matmul_tune.h"
 #include "backends/vulkan/testing.h"
 #include "backends/vulkan/weight_layout.h"
 #include "base/check.h"
@@ -237,6 +238,41 @@ TEST_F(MatmulTest, RealShapes) {
             check(*m,
                   {.type = tensor::DType::q8_0, .rows = {1152}, .cols = 1152, .n_rows = n_rows});
             check(*m, {.type = tensor::DType::q2_k, .rows = {80}, .cols = 5376, .n_rows = n_rows});
+        }
+    }
+}
+
+// What a search may try, it may keep.
+TEST_F(MatmulTest, ShapesNearTheDefaultsComputeTheSame) {
+    for (const MatmulPath path : {MatmulPath::plain, MatmulPath::dot4, MatmulPath::coopmat}) {
+        const auto m = matmul(path);
+        if (m == nullptr) continue;
+        for (const std::uint32_t n_rows : {3U, 20U}) {
+            for (const bool gated : {false, true}) {
+                Case c = {.type = tensor::DType::q4_0, .rows = {64, 64}, .cols = 320};
+                c.n_rows = n_rows;
+                if (gated) c.epilogue = Epilogue::gelu;
+                MatmulCall call = {.epilogue = c.epilogue,
+                                   .n_rows = n_rows,
+                                   .cols = c.cols,
+                                   .count = 2,
+                                   .weights = {{{c.type, 64, 0}, {c.type, 64, 0}}}};
+                call.int8_out = m->writes_int8(call) ? 1 : 0;
+                const ProductKey key = m->key_of(call);
+                const bool matvec = key.shader != ProductShader::matmul_coopmat;
+                const ProductShape known = matvec ? ProductShape(m->matvec_shape(call))
+                                                  : ProductShape(m->matmul_shape(call));
+                for (const ProductShape& shape : shapes_near(m->shape_limits(), key, known)) {
+                    SCOPED_TRACE(format_shape(shape));
+                    m->overrides = {};
+                    if (matvec)
+                        m->overrides.matvec = std::get<MatvecShape>(shape);
+                    else
+                        m->overrides.matmul = std::get<MatmulShape>(shape);
+                    check(*m, c);
+                    m->overrides = {};
+                }
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -39,6 +40,39 @@ Result<Shaders> make_shaders(VulkanDevice& device) {
     return Shaders{.fill = std::move(*fill), .read = std::move(*read)};
 }
 
+/// Bytes a second of what `record` does to `bytes` bytes, each repeat's, the slowest first.
+Result<std::vector<double>> time_repeats(VulkanDevice& device, std::size_t bytes,
+                                         std::size_t repeats,
+                                         const std::function<void(VkCommandBuffer)>& record) {
+    auto stopwatch = Stopwatch::create(device);
+    if (!stopwatch) return forward(stopwatch);
+    auto commands = Commands::create(device);
+    if (!commands) return forward(commands);
+    if (auto s = commands->begin(); !s) return forward(s);
+    stopwatch->start(commands->handle());
+    record(commands->handle());
+    stopwatch->stop(commands->handle());
+    if (auto s = commands->end(); !s) return forward(s);
+
+    std::vector<double> rates;
+    for (std::size_t i = 0; i <= repeats; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        auto ticket = device.submit(commands->handle());
+        if (!ticket) return forward(ticket);
+        if (auto s = device.wait(*ticket); !s) return forward(s);
+        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+        double seconds = elapsed.count();
+        if (stopwatch->has_clock()) {
+            auto by_gpu = stopwatch->seconds();
+            if (!by_gpu) return forward(by_gpu);
+            if (*by_gpu > 0) seconds = *by_gpu;  // a clock too coarse for a small probe says 0
+        }
+        if (i > 0) rates.push_back(static_cast<double>(bytes) / seconds);  // 0: the GPU wakes up
+    }
+    std::sort(rates.begin(), rates.end());
+    return rates;
+}
+
 Result<TierBandwidth> measure(VulkanDevice& device, const Shaders& shaders, const TierMemory& tier,
                               const TierProbe& probe) {
     const Capabilities& c = device.capabilities();
@@ -59,36 +93,15 @@ Result<TierBandwidth> measure(VulkanDevice& device, const Shaders& shaders, cons
     if (!sums) return forward(sums);
     params.sums = sums->device_address();
 
-    auto stopwatch = Stopwatch::create(device);
-    if (!stopwatch) return forward(stopwatch);
     auto filled = device.run([&](VkCommandBuffer commands) {
         shaders.fill.dispatch(commands, params, {groups, 1, 1});
     });
     if (!filled) return forward(filled);
 
-    auto commands = Commands::create(device);
-    if (!commands) return forward(commands);
-    if (auto s = commands->begin(); !s) return forward(s);
-    stopwatch->start(commands->handle());
-    shaders.read.dispatch(commands->handle(), params, {groups, 1, 1});
-    stopwatch->stop(commands->handle());
-    if (auto s = commands->end(); !s) return forward(s);
-
-    std::vector<double> rates;
-    for (std::size_t i = 0; i <= probe.repeats; ++i) {
-        const auto start = std::chrono::steady_clock::now();
-        auto ticket = device.submit(commands->handle());
-        if (!ticket) return forward(ticket);
-        if (auto s = device.wait(*ticket); !s) return forward(s);
-        const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-        double seconds = elapsed.count();
-        if (stopwatch->has_clock()) {
-            auto by_gpu = stopwatch->seconds();
-            if (!by_gpu) return forward(by_gpu);
-            if (*by_gpu > 0) seconds = *by_gpu;  // a clock too coarse for a small probe says 0
-        }
-        if (i > 0) rates.push_back(static_cast<double>(bytes) / seconds);  // 0: the GPU wakes up
-    }
+    auto rates = time_repeats(device, bytes, probe.repeats, [&](VkCommandBuffer commands) {
+        shaders.read.dispatch(commands, params, {groups, 1, 1});
+    });
+    if (!rates) return forward(rates);
 
     std::vector<std::uint32_t> parts(groups);
     if (auto s = sums->download(0, std::as_writable_bytes(std::span(parts))); !s) return forward(s);
@@ -99,14 +112,24 @@ Result<TierBandwidth> measure(VulkanDevice& device, const Shaders& shaders, cons
         return fail(ErrorCode::io, "{}: reading {} bytes of {} gave the sum {}, not {}",
                     device.name(), bytes, memory::name(tier.tier), sum, expected);
     }
-    std::sort(rates.begin(), rates.end());
+    const std::size_t half = bytes / 2;
+    std::vector<double> copies = {0};
+    if (probe.copies) {
+        auto copied = time_repeats(device, 2 * half, probe.repeats, [&](VkCommandBuffer commands) {
+            const VkBufferCopy region = {.srcOffset = 0, .dstOffset = half, .size = half};
+            device.vk().vkCmdCopyBuffer(commands, buffer->handle(), buffer->handle(), 1, &region);
+        });
+        if (!copied) return forward(copied);
+        copies = std::move(*copied);
+    }
     return TierBandwidth{.tier = tier.tier,
                          .heap_index = tier.heap_index,
                          .bytes = bytes,
-                         .bytes_per_s = rates[rates.size() / 2],
-                         .min_bytes_per_s = rates.front(),
-                         .max_bytes_per_s = rates.back(),
-                         .gpu_clock = stopwatch->has_clock()};
+                         .bytes_per_s = (*rates)[rates->size() / 2],
+                         .min_bytes_per_s = rates->front(),
+                         .max_bytes_per_s = rates->back(),
+                         .copy_bytes_per_s = copies[copies.size() / 2],
+                         .gpu_clock = device.capabilities().timestamp_bits != 0};
 }
 
 }  // namespace
@@ -118,10 +141,11 @@ Result<std::vector<TierBandwidth>> measure_tiers(VulkanDevice& device, const Tie
     const std::vector<TierMemory>& tiers = device.capabilities().tiers;
     std::vector<TierBandwidth> out;
     for (std::size_t i = 0; i < tiers.size(); ++i) {
+        if (probe.only && tiers[i].tier != *probe.only) continue;
         const auto same =
             std::find_if(tiers.begin(), tiers.begin() + static_cast<std::ptrdiff_t>(i),
                          [&](const auto& t) { return t.type_index == tiers[i].type_index; });
-        if (same != tiers.begin() + static_cast<std::ptrdiff_t>(i)) {
+        if (!probe.only && same != tiers.begin() + static_cast<std::ptrdiff_t>(i)) {
             out.push_back(out[static_cast<std::size_t>(same - tiers.begin())]);
             out.back().tier = tiers[i].tier;
             continue;

@@ -1,7 +1,8 @@
 #pragma once
-// How fast the GPU reads each of its memory tiers: the yardstick of its decode speed.
+// How fast the GPU reads and copies in each of its memory tiers: the yardstick of its decode speed.
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "backends/vulkan/vulkan_device.h"
@@ -12,7 +13,9 @@ struct TierProbe {
     // Read at once; rounded down to 64 bytes, at most a quarter of the tier's heap. Larger than
     // the last caches of today's GPUs (256 MiB is four times an H200's, 128 times a 780M's).
     std::size_t bytes = std::size_t{256} << 20;
-    std::size_t repeats = 7;  // >= 1, after one that is not counted
+    std::size_t repeats = 7;                // >= 1, after one that is not counted
+    std::optional<memory::Tier> only = {};  // this tier alone
+    bool copies = false;                    // copy, too
 };
 
 struct TierBandwidth {
@@ -22,6 +25,8 @@ struct TierBandwidth {
     double bytes_per_s = 0;      // median
     double min_bytes_per_s = 0;  // the slowest and the fastest repeat
     double max_bytes_per_s = 0;
+    double copy_bytes_per_s =
+        0;                   // read and written, by the driver's own copy; median, if asked for
     bool gpu_clock = false;  // timed by the GPU's timestamps, else from submission to end
 };
 

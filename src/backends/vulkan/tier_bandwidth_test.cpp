@@ -33,5 +33,15 @@ TEST_F(TierBandwidthTest, ReadsEveryTierWhole) {
     }
 }
 
+TEST_F(TierBandwidthTest, CopiesInTheTierAskedForAlone) {
+    const auto tiers = measure_tiers(
+        *device_, {.bytes = 100'000, .repeats = 2, .only = memory::Tier::gtt, .copies = true});
+    ASSERT_TRUE(tiers) << tiers.error().message;
+    ASSERT_EQ(tiers->size(), 1u);
+    EXPECT_EQ(tiers->front().tier, memory::Tier::gtt);
+    EXPECT_GT(tiers->front().bytes_per_s, 0);
+    EXPECT_GT(tiers->front().copy_bytes_per_s, 0);
+}
+
 }  // namespace
 }  // namespace unicorn::backends::vulkan

@@ -97,6 +97,7 @@ Status VulkanDevice::create(const Features& offered) {
 }
 
 Status VulkanDevice::create_pipeline_cache(const std::string& folder) {
+    cache_folder_ = folder;
     cache_path_ = pipeline_cache_path(folder, capabilities_.cache_uuid);
     const std::vector<std::byte> data = load_pipeline_cache(cache_path_);
     cached_bytes_ = data.size();

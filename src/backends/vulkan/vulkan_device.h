@@ -37,6 +37,8 @@ public:
 
     const Capabilities& capabilities() const { return capabilities_; }
     const std::string& name() const { return capabilities_.description.name; }
+    /// Where what is learnt of the device is kept; "": nowhere.
+    const std::string& cache_folder() const { return cache_folder_; }
     /// Lines that a user should see: a software device, a cache that cannot be kept.
     const std::vector<std::string>& warnings() const { return warnings_; }
 
@@ -78,7 +80,7 @@ private:
     VmaAllocator vma_ = VK_NULL_HANDLE;
     VkSemaphore timeline_ = VK_NULL_HANDLE;
     VkPipelineCache pipeline_cache_ = VK_NULL_HANDLE;
-    std::string cache_path_;
+    std::string cache_folder_, cache_path_;
     std::size_t cached_bytes_ = 0;  // of what lies on disk
 
     std::mutex queue_mutex_;  // queue_ and submitted_
