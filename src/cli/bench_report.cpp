@@ -92,6 +92,7 @@ std::string as_json(const BenchReport& report) {
         entry["gb_s"] = row.gb_s();
         entry["bandwidth_share"] = row.bandwidth_share();
         entry["read_gb_s"] = median(row.read_gb_s);
+        if (!row.copy_gb_s.empty()) entry["copy_gb_s"] = median(row.copy_gb_s);
         entry["cpu_ms_per_token"] = row.cpu_ms_per_token();
         entry["cpu_share"] = row.cpu_share();
         for (const auto& [step, share] : breakdown(row)) entry["breakdown"][step] = share;

@@ -86,6 +86,15 @@ struct MatmulOverrides {
     std::optional<std::uint32_t> most_matvec_rows;  // at most 8
 };
 
+inline MatmulOverrides overrides_for(const ProductShape& shape) {
+    MatmulOverrides overrides;
+    if (const auto* matvec = std::get_if<MatvecShape>(&shape))
+        overrides.matvec = *matvec;
+    else
+        overrides.matmul = std::get<MatmulShape>(shape);
+    return overrides;
+}
+
 /// Records products. Used by one thread at a time; its device must outlive it, and it must outlive
 /// what it recorded.
 class Matmul {

@@ -264,11 +264,7 @@ TEST_F(MatmulTest, ShapesNearTheDefaultsComputeTheSame) {
                                                   : ProductShape(m->matmul_shape(call));
                 for (const ProductShape& shape : shapes_near(m->shape_limits(), key, known)) {
                     SCOPED_TRACE(format_shape(shape));
-                    m->overrides = {};
-                    if (matvec)
-                        m->overrides.matvec = std::get<MatvecShape>(shape);
-                    else
-                        m->overrides.matmul = std::get<MatmulShape>(shape);
+                    m->overrides = overrides_for(shape);
                     check(*m, c);
                     m->overrides = {};
                 }

@@ -120,14 +120,20 @@ Result<double> MatmulTimer::run(Series& series) {
 }
 
 Result<std::vector<double>> MatmulTimer::take_turns(std::span<Series> all, std::size_t repeats) {
-    // A GPU that waited for a shader to be compiled has slowed its clock down: it is kept busy
-    // for 0.1 s first. (Without that, an H200 took up to 2.5 times as long.)
-    for (double busy = 0; busy < 0.1;) {
+    // A GPU that waited for a shader to be compiled has slowed its clock down, the further the
+    // longer it waited: it is kept busy for 0.1 s first, and on until that makes it no faster.
+    // (Without that, an H200 took up to 4 times as long.)
+    double first_before = 0;
+    for (double busy = 0; busy < 1;) {
+        double first = 0;
         for (Series& series : all) {
             auto seconds = run(series);
             if (!seconds) return forward(seconds);
             busy += std::max(*seconds, 1e-4);
+            if (first == 0) first = *seconds;
         }
+        if (busy >= 0.1 && first > 0.97 * first_before) break;
+        first_before = first;
     }
     constexpr std::size_t kTurns = 5;
     for (std::size_t turn = 0; turn < kTurns; ++turn) {
@@ -137,10 +143,17 @@ Result<std::vector<double>> MatmulTimer::take_turns(std::span<Series> all, std::
             series.seconds.push_back(*seconds / static_cast<double>(repeats));
         }
     }
-    std::vector<double> medians;
-    for (Series& series : all) {
-        std::ranges::nth_element(series.seconds, series.seconds.begin() + kTurns / 2);
-        medians.push_back(series.seconds[kTurns / 2]);
+    const auto median = [](std::vector<double> values) {
+        std::ranges::nth_element(values, values.begin() + kTurns / 2);
+        return values[kTurns / 2];
+    };
+    // By the ratios to the first of the same turn: a clock that changes spoils one turn.
+    std::vector<double> medians = {median(all[0].seconds)};
+    for (const Series& series : all.subspan(1)) {
+        std::vector<double> ratios;
+        for (std::size_t turn = 0; turn < kTurns; ++turn)
+            ratios.push_back(series.seconds[turn] / std::max(all[0].seconds[turn], 1e-9));
+        medians.push_back(medians[0] * median(ratios));
     }
     return medians;
 }
@@ -178,11 +191,8 @@ Result<std::vector<double>> MatmulTimer::time(Matmul& matmul, const TimedProduct
     Status recorded;
     for (std::size_t i = 0; recorded && i < std::max<std::size_t>(shapes.size(), 1); ++i) {
         if (!shapes.empty()) {
-            matmul.overrides = before;
-            if (const auto* matvec = std::get_if<MatvecShape>(&shapes[i]))
-                matmul.overrides.matvec = *matvec;
-            else
-                matmul.overrides.matmul = std::get<MatmulShape>(shapes[i]);
+            matmul.overrides = overrides_for(shapes[i]);
+            matmul.overrides.most_matvec_rows = before.most_matvec_rows;
         }
         auto series = record(matmul, product, n_rows, repeats);
         if (series)

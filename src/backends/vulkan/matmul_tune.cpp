@@ -1,7 +1,11 @@
 #include "backends/vulkan/matmul_tune.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <thread>
+
+#include "base/thread_pool.h"
 
 namespace unicorn::backends::vulkan {
 namespace {
@@ -55,6 +59,42 @@ std::vector<MatmulShape> near(const MatmulShape& known, std::uint32_t n_rows) {
     return shapes;
 }
 
+/// A call that is recorded nowhere.
+MatmulCall call_of(const Matmul& matmul, const TuneProduct& p, std::uint32_t n_rows) {
+    MatmulCall call = {.epilogue = p.product.epilogue,
+                       .n_rows = n_rows,
+                       .cols = p.product.cols,
+                       .count = static_cast<std::uint32_t>(p.product.rows.size())};
+    for (std::uint32_t k = 0; k < call.count; ++k)
+        call.weights[k] = {p.product.type, p.product.rows[k], 0};
+    if (p.product.writes_int8 && matmul.writes_int8(call)) call.int8_out = 1;
+    return call;
+}
+
+/// Compiles what tasks will time, by all CPUs, into the driver's cache: the search would wait
+/// several times as long for it, and the GPU's clock would drop meanwhile. What fails here fails
+/// again in the search, which says so.
+void compile_ahead(VulkanDevice& device, const Matmul& matmul, std::span<const TuneTask> tasks,
+                   std::span<const TuneProduct> products, const std::function<bool()>& enough) {
+    std::atomic<std::size_t> next = 0;
+    const auto work = [&] {
+        auto own = Matmul::create(device, matmul.path());
+        if (!own) return;
+        for (std::size_t i = next++; i < tasks.size() && !enough(); i = next++) {
+            const TuneTask& task = tasks[i];
+            const MatmulCall call = call_of(**own, products[task.product], task.n_rows);
+            for (const ProductShape& shape :
+                 shapes_near(matmul.shape_limits(), task.key, task.known)) {
+                (*own)->overrides = overrides_for(shape);
+                static_cast<void>((*own)->record(VK_NULL_HANDLE, call));
+            }
+        }
+    };
+    std::vector<std::jthread> threads;
+    for (std::size_t i = 0; i < std::min<std::size_t>(available_cpus(), 16); ++i)
+        threads.emplace_back(work);
+}
+
 }  // namespace
 
 TunedShapes TuneReport::faster() const {
@@ -90,9 +130,20 @@ Result<TuneReport> search_shapes(std::span<const TuneTask> tasks, const ShapeLim
         auto seconds = time(task, finding.shapes);
         if (!seconds) return forward(seconds);
         finding.seconds = std::move(*seconds);
+        const double wanted = 1 - options.least_gain;
         const auto fastest = std::ranges::min_element(finding.seconds);
-        if (*fastest < (1 - options.least_gain) * finding.seconds[0])
-            finding.best = static_cast<std::size_t>(fastest - finding.seconds.begin());
+        if (*fastest < wanted * finding.seconds[0]) {
+            const auto best = static_cast<std::size_t>(fastest - finding.seconds.begin());
+            // Once more, the two alone: the best of several is often one that had luck.
+            const ProductShape both[] = {finding.shapes[0], finding.shapes[best]};
+            auto again = time(task, both);
+            if (!again) return forward(again);
+            if ((*again)[1] < wanted * (*again)[0]) {
+                finding.best = best;
+                finding.seconds[0] = (*again)[0];
+                finding.seconds[best] = (*again)[1];
+            }
+        }
         report.findings.push_back(std::move(finding));
     }
     return report;
@@ -111,13 +162,7 @@ std::vector<TuneTask> tune_tasks(const Matmul& matmul, std::span<const TuneProdu
             // The largest number of rows of its class that the product has.
             const std::uint32_t n_rows = std::min(n, p.most_rows);
             if (row_class(n_rows) != n) continue;
-            MatmulCall call = {.epilogue = p.product.epilogue,
-                               .n_rows = n_rows,
-                               .cols = p.product.cols,
-                               .count = static_cast<std::uint32_t>(p.product.rows.size())};
-            for (std::uint32_t k = 0; k < call.count; ++k)
-                call.weights[k] = {p.product.type, p.product.rows[k], 0};
-            if (p.product.writes_int8 && matmul.writes_int8(call)) call.int8_out = 1;
+            const MatmulCall call = call_of(matmul, p, n_rows);
             TuneTask task{.product = i, .n_rows = n_rows, .key = matmul.key_of(call)};
             // Many rows of a matvec are several times its most: that number is timed, once.
             task.n_rows = std::min(n_rows, task.key.n_rows);
@@ -162,8 +207,11 @@ Result<TuneReport> tune_matmul(VulkanDevice& device, Matmul& matmul,
     limits.weight_bytes = std::min(limits.weight_bytes, std::max<std::uint64_t>(most_bytes, 64));
     auto timer = MatmulTimer::create(device, limits);
     if (!timer) return forward(timer);
+    const std::vector<TuneTask> tasks = tune_tasks(matmul, products);
+    compile_ahead(device, matmul, tasks, products,
+                  [&] { return elapsed() > options.budget_s / 2; });
     return search_shapes(
-        tune_tasks(matmul, products), matmul.shape_limits(),
+        tasks, matmul.shape_limits(),
         [&](const TuneTask& task, std::span<const ProductShape> shapes) {
             return timer->time(matmul, timed[task.product], task.n_rows, shapes);
         },

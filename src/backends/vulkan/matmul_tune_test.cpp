@@ -61,6 +61,17 @@ TEST(SearchShapes, KeepsWhatIsKnownUnlessAnotherIsClearlyFaster) {
     EXPECT_TRUE(found->faster().empty());
 }
 
+TEST(SearchShapes, KeepsWhatIsKnownWhenTheOtherOnlyHadLuck) {
+    const TimeShapes lucky_once = [](const TuneTask&, std::span<const ProductShape> shapes) {
+        std::vector<double> out(shapes.size(), 1.0);
+        if (shapes.size() > 2) out.back() = 0.5;
+        return Result<std::vector<double>>(out);
+    };
+    const auto found = search_shapes(tasks(), kLimits, lucky_once, no_time, {});
+    ASSERT_TRUE(found);
+    EXPECT_TRUE(found->faster().empty());
+}
+
 TEST(SearchShapes, EndsWithItsTime) {
     double now = 0;
     const auto found = search_shapes(tasks(), kLimits, times(1, 0.5, 1),

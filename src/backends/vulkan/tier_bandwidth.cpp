@@ -9,6 +9,7 @@
 #include "backends/vulkan/pipeline.h"
 #include "backends/vulkan/stopwatch.h"
 #include "backends/vulkan/tier_bandwidth.params.h"
+#include "backends/vulkan/tier_copy.comp.h"
 #include "backends/vulkan/tier_fill.comp.h"
 #include "backends/vulkan/tier_read.comp.h"
 #include "backends/vulkan/vulkan_buffer.h"
@@ -22,7 +23,7 @@ constexpr std::uint32_t kInvocations = 256;  // of a workgroup
 constexpr std::uint32_t kMaxGroups = 4096;   // a million invocations fill any GPU of today
 
 struct Shaders {
-    Pipeline fill, read;
+    Pipeline fill, read, copy;
 };
 
 Result<Shaders> make_shaders(VulkanDevice& device) {
@@ -37,7 +38,11 @@ Result<Shaders> make_shaders(VulkanDevice& device) {
     source.spirv = shaders::kTierRead;
     auto read = Pipeline::create(device, source);
     if (!read) return forward(read);
-    return Shaders{.fill = std::move(*fill), .read = std::move(*read)};
+    source.name = "tier_copy";
+    source.spirv = shaders::kTierCopy;
+    auto copy = Pipeline::create(device, source);
+    if (!copy) return forward(copy);
+    return Shaders{.fill = std::move(*fill), .read = std::move(*read), .copy = std::move(*copy)};
 }
 
 /// Bytes a second of what `record` does to `bytes` bytes, each repeat's, the slowest first.
@@ -112,13 +117,13 @@ Result<TierBandwidth> measure(VulkanDevice& device, const Shaders& shaders, cons
         return fail(ErrorCode::io, "{}: reading {} bytes of {} gave the sum {}, not {}",
                     device.name(), bytes, memory::name(tier.tier), sum, expected);
     }
-    const std::size_t half = bytes / 2;
+    const std::size_t copied_bytes = params.n_vectors / 2 * std::size_t{2} * 16;
     std::vector<double> copies = {0};
     if (probe.copies) {
-        auto copied = time_repeats(device, 2 * half, probe.repeats, [&](VkCommandBuffer commands) {
-            const VkBufferCopy region = {.srcOffset = 0, .dstOffset = half, .size = half};
-            device.vk().vkCmdCopyBuffer(commands, buffer->handle(), buffer->handle(), 1, &region);
-        });
+        auto copied =
+            time_repeats(device, copied_bytes, probe.repeats, [&](VkCommandBuffer commands) {
+                shaders.copy.dispatch(commands, params, {groups, 1, 1});
+            });
         if (!copied) return forward(copied);
         copies = std::move(*copied);
     }

@@ -25,9 +25,8 @@ struct TierBandwidth {
     double bytes_per_s = 0;      // median
     double min_bytes_per_s = 0;  // the slowest and the fastest repeat
     double max_bytes_per_s = 0;
-    double copy_bytes_per_s =
-        0;                   // read and written, by the driver's own copy; median, if asked for
-    bool gpu_clock = false;  // timed by the GPU's timestamps, else from submission to end
+    double copy_bytes_per_s = 0;  // read and written, by a shader; median, if asked for
+    bool gpu_clock = false;       // timed by the GPU's timestamps, else from submission to end
 };
 
 /// Reads each tier of the device (Capabilities::tiers) with all of the GPU and times it. Tiers that

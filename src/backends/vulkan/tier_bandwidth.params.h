@@ -1,4 +1,4 @@
-// Parameters of tier_fill.comp and tier_read.comp.
+// Parameters of tier_copy.comp, tier_fill.comp and tier_read.comp.
 #include "backends/vulkan/shader_types.h"
 
 UNICORN_PARAMS_BEGIN
