@@ -6,6 +6,7 @@
 
 #include "backends/vulkan/matmul.params.h"
 #include "backends/vulkan/matmul_coopmat.comp.h"
+#include "backends/vulkan/matmul_coopmat_int8.comp.h"
 #include "backends/vulkan/matmul_quantize.comp.h"
 #include "backends/vulkan/matmul_reduce.comp.h"
 #include "backends/vulkan/matvec_dot4.comp.h"
@@ -20,6 +21,18 @@ constexpr std::uint32_t kTile = kernels::kTileRows;
 // With more, a workgroup of two panels takes longer than a dispatch that quantises (on an H200).
 constexpr std::uint32_t kMostInt8Rows = 4;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
+constexpr std::size_t kMostCounters = 16384;  // behind partial sums
+
+// How many rows int8 matrices take before those of f16 are faster: on an H200, by measurement.
+std::uint32_t most_int8_rows(tensor::DType type) {
+    switch (type) {
+        case tensor::DType::q4_1:
+        case tensor::DType::q5_1:
+        case tensor::DType::q4_k:
+        case tensor::DType::q5_k: return 16;  // their minima are a second product
+        default: return 32;
+    }
+}
 
 bool is_float(tensor::DType type) { return !tensor::info(type).quantized; }
 
@@ -90,9 +103,11 @@ Result<std::unique_ptr<Matmul>> Matmul::create(VulkanDevice& device, MatmulPath 
     if (path == MatmulPath::coopmat) {
         if (auto s = self->find_matrices(); !s) return forward(s);
         if (!c.compiles_only) {
-            auto partial =
-                VulkanBuffer::create(device, kPartialBytes, *c.tier(memory::Tier::vram), false);
+            auto partial = VulkanBuffer::create(device, kPartialBytes + kMostCounters * 4,
+                                                *c.tier(memory::Tier::vram), false);
             if (!partial) return forward(partial);
+            const std::vector<std::byte> zeros(kMostCounters * 4);
+            if (auto s = partial->upload(kPartialBytes, zeros); !s) return forward(s);
             self->partial_ = std::move(*partial);
         }
     }
@@ -117,6 +132,14 @@ Status Matmul::find_matrices() {
             continue;
         if (size(s) > size(matrix_)) matrix_ = s;
     }
+    for (const MatrixShape& s : device_.capabilities().matrix_shapes) {
+        if (s.a != VK_COMPONENT_TYPE_SINT8_KHR || s.b != s.a ||
+            s.c != VK_COMPONENT_TYPE_SINT32_KHR || s.result != s.c)
+            continue;
+        if (s.m != 16 || (s.k != 16 && s.k != 32)) continue;
+        if (s.n == 16) int8_matrix_ = s;
+        if (s.n == 8) int8_narrow_ = s;
+    }
     if (size(matrix_) == 0) {
         return fail(ErrorCode::unsupported, "{}: has no cooperative matrices of f16 with f32 sums",
                     device_.name());
@@ -124,19 +147,42 @@ Status Matmul::find_matrices() {
     return {};
 }
 
+// Types that matmul_coopmat_int8.comp takes: a scale for 32 columns. (q2_k, whose scales times
+// codes would fit into bytes, was slower than in f16.)
+bool Matmul::has_int8_matrices(tensor::DType type) const {
+    if (is_float(type) || !int8_matrix_) return false;
+    return type != tensor::DType::q2_k && type != tensor::DType::q3_k &&
+           type != tensor::DType::q6_k;
+}
+
 std::uint32_t Matmul::most_matvec_rows(tensor::DType type) const {
-    return overrides.most_matvec_rows.value_or(default_matvec_rows(family_, type));
+    if (overrides.most_matvec_rows) return *overrides.most_matvec_rows;
+    const std::uint32_t rows = default_matvec_rows(family_, type);
+    // On an H200, where packed dot products have a quarter of the rate they need for more: by
+    // measurement.
+    const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
+    return discrete && has_int8_matrices(type) ? std::min(rows, 4U) : rows;
+}
+
+Matmul::Kernel Matmul::kernel(tensor::DType type, std::size_t n_rows) const {
+    if (path_ != MatmulPath::coopmat || n_rows <= most_matvec_rows(type)) return Kernel::matvec;
+    const std::size_t most = overrides.most_int8_rows.value_or(most_int8_rows(type));
+    return has_int8_matrices(type) && n_rows <= most ? Kernel::matmul_int8 : Kernel::matmul_f16;
 }
 
 InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
-    if (path_ == MatmulPath::coopmat && n_rows > most_matvec_rows(type)) return InputForm::f16;
-    if (path_ == MatmulPath::plain || is_float(type)) return InputForm::f32;
-    return InputForm::int8;
+    switch (kernel(type, n_rows)) {
+        case Kernel::matmul_f16: return InputForm::f16;
+        case Kernel::matmul_int8: return InputForm::int8;
+        case Kernel::matvec: break;
+    }
+    return path_ == MatmulPath::plain || is_float(type) ? InputForm::f32 : InputForm::int8;
 }
 
 bool Matmul::writes_int8(const MatmulCall& call) const {
     return call.epilogue != Epilogue::none && call.weights[0].rows % 32 == 0 &&
            call.n_rows <= kMostInt8Rows &&
+           kernel(call.weights[0].type, call.n_rows) == Kernel::matvec &&
            input_form(call.weights[0].type, call.n_rows) == InputForm::int8;
 }
 
@@ -218,12 +264,16 @@ Status Matmul::record(VkCommandBuffer commands, const MatmulCall& call) {
 
 Status Matmul::record_same_type(VkCommandBuffer commands, const MatmulCall& call) {
     UNICORN_CHECK(call.cols % kernels::gpu_tile_columns(call.weights[0].type) == 0);
-    if (input_form(call.weights[0].type, call.n_rows) == InputForm::f16)
-        return record_matmul(commands, call);
+    switch (kernel(call.weights[0].type, call.n_rows)) {
+        case Kernel::matmul_f16: return record_matmul(commands, call);
+        case Kernel::matmul_int8: return record_matmul_int8(commands, call);
+        case Kernel::matvec: break;
+    }
     return record_matvec(commands, call);
 }
 
 ProductKey Matmul::key_of(const MatmulCall& call) const {
+    UNICORN_CHECK(is_tuned(call));
     const tensor::DType type = call.weights[0].type;
     ProductKey key = {.type = type, .cols = call.cols};
     switch (input_form(type, call.n_rows)) {
@@ -254,7 +304,8 @@ TunedFor Matmul::tuned_for() const {
     for (const std::span<const std::uint32_t> spirv :
          {std::span<const std::uint32_t>(shaders::kMatvecPlain),
           std::span<const std::uint32_t>(shaders::kMatvecDot4),
-          std::span<const std::uint32_t>(shaders::kMatmulCoopmat)})
+          std::span<const std::uint32_t>(shaders::kMatmulCoopmat),
+          std::span<const std::uint32_t>(shaders::kMatmulCoopmatInt8)})
         whom.shaders = hash_words(spirv, whom.shaders);
     return whom;
 }
@@ -355,6 +406,59 @@ Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     memory_barrier(device_, commands);
     const std::uint32_t out_rows = call.epilogue == Epilogue::none ? all_rows : params.out_rows[0];
     reduce->dispatch(commands, params, {ceil_div(out_rows, 256), call.n_rows, 1});
+    return {};
+}
+
+MatmulInt8Shape Matmul::int8_shape(const MatmulCall& call) const {
+    if (overrides.int8) return *overrides.int8;
+    const std::uint32_t bn = call.n_rows <= 8 && int8_narrow_ ? 8 : call.n_rows <= 16 ? 16 : 32;
+    // RDNA3 has f32 matrices in four times the registers: fewer rows of a subgroup.
+    if (device_.capabilities().description.type != DeviceType::discrete)
+        return {.bm = 64, .bn = bn, .bk = 128, .wm = 16, .parts = 1};
+    return {.bm = 64, .bn = bn, .bk = 256, .wm = 32, .parts = 2};  // by search on an H200
+}
+
+Status Matmul::record_matmul_int8(VkCommandBuffer commands, const MatmulCall& call) {
+    const MatmulInt8Shape s = int8_shape(call);
+    const MatrixShape& matrix = s.bn % 16 == 0 ? *int8_matrix_ : *int8_narrow_;
+    const std::uint32_t row_tiles = row_groups(call, s.bm);
+    const std::uint32_t col_tiles = ceil_div(call.n_rows, s.bn);
+    const std::uint32_t groups = row_tiles * col_tiles;
+
+    // Few workgroups leave a large GPU idle: then several share a result, each with some columns.
+    const std::uint32_t steps = ceil_div(call.cols, s.bk);
+    const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
+    // As many workgroups as an H200 holds at a time.
+    const std::uint32_t wanted = !discrete ? 16 : s.bn <= 8 ? 528 : s.bn <= 16 ? 396 : 264;
+    std::uint32_t splits = std::min(wanted / groups, steps / 4);
+    splits = overrides.splits.value_or(splits);
+    const auto room = static_cast<std::uint32_t>(kPartialBytes / (4 * s.bm * s.bn * groups));
+    splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
+    if (groups > kMostCounters) splits = 1;
+    MatmulParams params = params_of(call, InputForm::int8);
+    if (partial_) {
+        params.partial = partial_->device_address();
+        params.done = partial_->device_address() + kPartialBytes;
+    }
+
+    const std::uint32_t constants[] = {s.bm / s.wm * s.parts * subgroup_,
+                                       subgroup_,
+                                       static_cast<std::uint32_t>(call.weights[0].type),
+                                       static_cast<std::uint32_t>(call.epilogue),
+                                       s.bm,
+                                       s.bn,
+                                       s.bk,
+                                       s.wm,
+                                       s.parts,
+                                       matrix.m,
+                                       matrix.n,
+                                       matrix.k,
+                                       splits > 1 ? 1U : 0U};
+    const auto shader = pipeline("matmul_coopmat_int8", shaders::kMatmulCoopmatInt8, constants,
+                                 sizeof(MatmulParams), subgroup_);
+    if (!shader) return tl::unexpected(shader.error());
+    if (commands == VK_NULL_HANDLE) return {};
+    (*shader)->dispatch(commands, params, {col_tiles, row_tiles, splits});
     return {};
 }
 

@@ -18,9 +18,11 @@
 //            every path.
 //   dot4     int8 activations, exact integer products within 16 or 32 columns:
 //            sum_d |w| * scale / 2, at most sum|w| * max|x| / 254. Not for float weights.
-//   coopmat  f16 x f16 -> f32 on matrix units: sum|w x| * 2^-11 for x, and 2^-11 * (|w - offset| +
-//            2 |offset|) |x| for weights, where offset is what codes of 0 stand for (at most 15
-//            scales for the types that have one). Subnormal products round by 2^-24 * scale.
+//   coopmat  On matrix units. int8 x int8 -> s32, where the device has that, up to a number of rows
+//            and for types with a scale for 32 columns: the bound of dot4. f16 x f16 -> f32 else:
+//            sum|w x| * 2^-11 for x, and 2^-11 * (|w - offset| + 2 |offset|) |x| for weights, where
+//            offset is what codes of 0 stand for (at most 15 scales for the types that have one).
+//            Subnormal products round by 2^-24 * scale.
 
 #include <array>
 #include <compare>
@@ -78,12 +80,19 @@ struct MatmulCall {
     std::uint64_t int8_out = 0;  // where writes_int8(): outs[0] in that form, too, if not 0
 };
 
+/// How matmul_coopmat_int8.comp cuts its work (it says what they mean).
+struct MatmulInt8Shape {
+    std::uint32_t bm = 0, bn = 0, bk = 0, wm = 0, parts = 1;
+};
+
 /// What a search over shapes tries in place of Matmul's own choice.
 struct MatmulOverrides {
     std::optional<MatvecShape> matvec;
     std::optional<MatmulShape> matmul;
+    std::optional<MatmulInt8Shape> int8;
     std::optional<std::uint32_t> splits;            // parts of the columns of a matmul
     std::optional<std::uint32_t> most_matvec_rows;  // at most 8
+    std::optional<std::uint32_t> most_int8_rows;    // of int8 matrices; 0: none
 };
 
 inline MatmulOverrides overrides_for(const ProductShape& shape) {
@@ -134,7 +143,12 @@ public:
     /// shapes, else the family's.
     MatvecShape matvec_shape(const MatmulCall& call) const;
     MatmulShape matmul_shape(const MatmulCall& call) const;
-    /// What the shape of this product is kept under.
+    MatmulInt8Shape int8_shape(const MatmulCall& call) const;
+    /// Whether this product's shape may be a tuned one: not that of int8 matrices.
+    bool is_tuned(const MatmulCall& call) const {
+        return kernel(call.weights[0].type, call.n_rows) != Kernel::matmul_int8;
+    }
+    /// What the shape of this product is kept under. Requires is_tuned().
     ProductKey key_of(const MatmulCall& call) const;
     ShapeLimits shape_limits() const;
 
@@ -163,21 +177,27 @@ private:
     Matmul(VulkanDevice& device, MatmulPath path) : device_(device), path_(path) {}
     Status find_matrices();
     std::uint32_t most_matvec_rows(tensor::DType type) const;
+    bool has_int8_matrices(tensor::DType type) const;
+    enum class Kernel : std::uint8_t { matvec, matmul_f16, matmul_int8 };
+    Kernel kernel(tensor::DType type, std::size_t n_rows) const;
     Result<const Pipeline*> pipeline(std::string_view name, std::span<const std::uint32_t> spirv,
                                      std::span<const std::uint32_t> constants,
                                      std::size_t params_bytes, std::uint32_t subgroup_size);
     Status record_same_type(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matvec(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matmul(VkCommandBuffer commands, const MatmulCall& call);
-
+    Status record_matmul_int8(VkCommandBuffer commands, const MatmulCall& call);
     VulkanDevice& device_;
     MatmulPath path_;
     GpuFamily family_ = GpuFamily::other;
     TunedShapes tuned_;
     std::string warning_;
     std::uint32_t subgroup_ = 0;
-    MatrixShape matrix_;                   // f16 x f16 -> f32, where path_ is coopmat
-    std::optional<VulkanBuffer> partial_;  // sums of parts of the columns
+    MatrixShape matrix_;  // f16 x f16 -> f32, where path_ is coopmat
+    // s8 x s8 -> s32 for 16 rows of activations and for 8, if the device has such.
+    std::optional<MatrixShape> int8_matrix_, int8_narrow_;
+    // Sums of parts of the columns, and counters, 0 between dispatches, of the parts that are done.
+    std::optional<VulkanBuffer> partial_;
     std::map<Key, Pipeline> pipelines_;
 };
 

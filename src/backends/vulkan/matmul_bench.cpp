@@ -3,6 +3,8 @@
 //   matmul_vulkan_bench vulkan:nvidia [model=27b] [types=q4_0,q2_k] [rows=1,4,8,16,32,512]
 //     [path=coopmat] [matvec=256/1/1/4,...]  invocations/panels/unroll/lane_rows
 //     [matmul=128/128/32/64/64/2,...]      bm/bn/bk/wm/wn/buffers, each is tried
+//     [int8=64/16/256/16/2,...]            bm/bn/bk/wm/parts, where int8 matrices are taken
+//     [int8_rows=64] rows that those take
 //     [splits=1,4,...] [few=8] rows that matvec takes [only=down,o] [stats=1]  what the driver
 //     tells of each shader
 // Products are timed as matmul_timer.h says. GB/s counts the weights once, TFLOP/s two operations a
@@ -152,14 +154,25 @@ int main_of_bench(const std::map<std::string, std::string>& options, const std::
                     const std::uint32_t few_rows =
                         static_cast<std::uint32_t>(std::stoul(option("few", "8")));
                     const bool few = n_rows <= few_rows || matmul->path() != MatmulPath::coopmat;
-                    const auto shapes = split(option(few ? "matvec" : "matmul", "chosen"), ',');
+                    const bool int8 = !few && options.contains("int8");
+                    const auto shapes = split(option(few    ? "matvec"
+                                                     : int8 ? "int8"
+                                                            : "matmul",
+                                                     "chosen"),
+                                              ',');
                     for (const std::string& shape : shapes) {
                         matmul->overrides = {};
                         if (options.contains("few")) matmul->overrides.most_matvec_rows = few_rows;
+                        if (options.contains("int8_rows"))
+                            matmul->overrides.most_int8_rows =
+                                static_cast<std::uint32_t>(std::stoul(options.at("int8_rows")));
                         if (shape != "chosen") {
                             const auto n = numbers(shape, '/');
                             if (few)
                                 matmul->overrides.matvec = {n.at(0), n.at(1), n.at(2), n.at(3)};
+                            else if (int8)
+                                matmul->overrides.int8 = {n.at(0), n.at(1), n.at(2), n.at(3),
+                                                          n.at(4)};
                             else
                                 matmul->overrides.matmul = {n.at(0), n.at(1), n.at(2), n.at(3),
                                                             n.at(4), n.at(5), 0};

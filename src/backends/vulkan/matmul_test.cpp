@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <cstdio>
+#include <limits>
 #include <string>
 
 #include "backends/vulkan/matmul_testing.h"
@@ -224,6 +226,49 @@ TEST_F(MatmulTest, LargeActivationsDoNotOverflow) {
                            .cols = 512,
                            .n_rows = n_rows,
                            .x_scale = scale});
+        }
+    }
+}
+
+// A row with a NaN or an infinity makes its own products NaN and no others.
+TEST_F(MatmulTest, BadRowsStayAlone) {
+    constexpr std::uint32_t kRows = 48, kCols = 5376, kNan = 1, kInfinite = 2;
+    for (const MatmulPath path : {MatmulPath::dot4, MatmulPath::coopmat}) {
+        const auto m = matmul(path);
+        if (m == nullptr) continue;
+        for (const tensor::DType type : {tensor::DType::q4_0, tensor::DType::q4_k}) {
+            for (const std::uint32_t n_rows : {4U, 7U, 12U, 20U, 40U}) {
+                SCOPED_TRACE(std::string(tensor::name(type)) + ", " + std::string(name(path)) +
+                             ", T " + std::to_string(n_rows));
+                std::vector<float> x = random_x(n_rows * kCols, 5, 1);
+                x[kNan * kCols + 77] = std::numeric_limits<float>::quiet_NaN();
+                x[kInfinite * kCols + kCols - 1] = std::numeric_limits<float>::infinity();
+                const InputForm form = m->input_form(type, n_rows);
+                const VulkanBuffer x_f32 = buffer_of(x);
+                const VulkanBuffer x_form = buffer(Matmul::input_bytes(form, n_rows, kCols));
+                const VulkanBuffer weights =
+                    tiles(type, kRows, kCols, random_weights(type, kRows, kCols, 1));
+                const VulkanBuffer out = buffer_of(std::vector<float>(n_rows * kRows, kPoison));
+                MatmulCall call = {.n_rows = n_rows, .cols = kCols};
+                call.weights[0] = {type, kRows, weights.device_address()};
+                call.x[static_cast<std::size_t>(form)] = x_form.device_address();
+                call.outs[0] = out.device_address();
+                Status recorded;
+                ASSERT_TRUE(device_->run([&](VkCommandBuffer commands) {
+                    recorded = m->record_quantize(commands, x_f32.device_address(), n_rows, kCols,
+                                                  form, x_form.device_address());
+                    memory_barrier(*device_, commands);
+                    if (recorded) recorded = m->record(commands, call);
+                }));
+                ASSERT_TRUE(recorded) << recorded.error().message;
+                std::vector<float> got(n_rows * kRows);
+                ASSERT_TRUE(out.download(0, std::as_writable_bytes(std::span(got))));
+                for (std::size_t j = 0; j < got.size(); ++j) {
+                    const std::size_t t = j / kRows;
+                    ASSERT_EQ(std::isnan(got[j]), t == kNan || t == kInfinite)
+                        << "row " << t << ", output " << j % kRows << ": " << got[j];
+                }
+            }
         }
     }
 }

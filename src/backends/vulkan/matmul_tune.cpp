@@ -163,6 +163,7 @@ std::vector<TuneTask> tune_tasks(const Matmul& matmul, std::span<const TuneProdu
             const std::uint32_t n_rows = std::min(n, p.most_rows);
             if (row_class(n_rows) != n) continue;
             const MatmulCall call = call_of(matmul, p, n_rows);
+            if (!matmul.is_tuned(call)) continue;
             TuneTask task{.product = i, .n_rows = n_rows, .key = matmul.key_of(call)};
             // Many rows of a matvec are several times its most: that number is timed, once.
             task.n_rows = std::min(n_rows, task.key.n_rows);

@@ -189,6 +189,18 @@ uvec2 quad_halves(Unit u, uint j, f16vec2 s) {
         const vec4 w = clamp(float_quad(u, j), -65504.0, 65504.0);
         return uvec2(packHalf2x16(w.xy), packHalf2x16(w.zw));
     }
+    if (TYPE == Q4_0 || TYPE == Q4_1 || TYPE == Q4_K) {
+        // 0x6400 | code is the f16 1024 + code; the upper half of a byte is 16 codes.
+        const uint word = u.codes[0][j / 2 % 4];
+        const uint mask = j % 2 == 0 ? 0x000F000Fu : 0x00F000F0u;
+        const float16_t factor = j % 2 == 0 ? 1.0hf : 0.0625hf;
+        const float16_t zero = -1024.0hf * factor - (TYPE == Q4_0 ? 8.0hf : 0.0hf);
+        const f16vec2 a = fma(unpackFloat2x16((word & mask) | 0x64006400u), f16vec2(factor), f16vec2(zero));
+        const f16vec2 b =
+            fma(unpackFloat2x16(((word >> 8) & mask) | 0x64006400u), f16vec2(factor), f16vec2(zero));
+        if (TYPE == Q4_0) return uvec2(packFloat2x16(a * s.x), packFloat2x16(b * s.x));
+        return uvec2(packFloat2x16(fma(a, s.xx, s.yy)), packFloat2x16(fma(b, s.xx, s.yy)));
+    }
     // 0x6400 | byte is the f16 1024 + byte.
     const uint codes = SIGNED_CODES ? quad(u, j) ^ 0x80808080u : quad(u, j);
     const f16vec2 zero = f16vec2(SIGNED_CODES ? 1152.0hf : 1024.0hf);
