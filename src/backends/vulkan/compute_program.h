@@ -20,6 +20,8 @@
 namespace unicorn::backends::vulkan {
 
 class ComputeProgram;
+struct PassScratch;
+struct Recording;
 
 /// What programs of one device share. Used by one thread at a time.
 struct ComputeContext {
@@ -58,11 +60,7 @@ public:
     Status collect();
 
 private:
-    class Recorder;
-    struct Part;
-    struct Recording;
     struct Frame;
-    struct Scratch;
 
     explicit ComputeProgram(ComputeContext& context);
     Status allocate_scratch();
@@ -75,7 +73,7 @@ private:
     std::vector<device::Step> steps_;
     std::size_t max_rows_ = 0;
     std::array<AttentionShape, device::kLayerGroups> attention_{};
-    std::unique_ptr<Scratch> scratch_;
+    std::unique_ptr<PassScratch> scratch_;
     std::vector<std::unique_ptr<Frame>> frames_;
     std::size_t next_frame_ = 0;
     std::map<PassShape, std::unique_ptr<Recording>> recordings_;
