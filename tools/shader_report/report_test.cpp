@@ -14,7 +14,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 const VariantKey kMatvec = {
-    "matvec_dot4", {256, 32, static_cast<std::uint32_t>(tensor::DType::q4_0), 1, 0, 1, 1, 4}};
+    "matvec_dot4", {256, 32, static_cast<std::uint32_t>(tensor::DType::q4_0), 1, 0, 1, 1, 4, 0}};
 const VariantKey kMatmul = {"matmul_coopmat",
                             {128, 32, static_cast<std::uint32_t>(tensor::DType::q4_0), 1, 128, 64,
                              64, 64, 32, 16, 16, 16, 1, 0}};
