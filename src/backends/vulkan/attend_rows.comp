@@ -24,9 +24,9 @@ layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { flo
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Parts { float at[]; };
-layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Counters { uint at[]; };
 layout(buffer_reference) buffer Items;
 #include "backends/vulkan/address.glsl"
+#include "backends/vulkan/last_workgroup.glsl"
 #include "backends/vulkan/attention.params.h"
 #include "backends/vulkan/kv_load.glsl"
 #include "backends/vulkan/matmul_input.glsl"
@@ -43,7 +43,6 @@ shared vec4 q[kGroup * kQuads];
 shared float weights[kGroup * kKeys];
 shared float subgroup_max[kGroup * kSubgroups];
 shared float subgroup_sum[kGroup * kSubgroups];
-shared bool is_last;
 shared vec4 sums[kLanes * kGroup * kQuads];
 
 /// The row's spans to one result, for the heads of KV head `head`.
@@ -216,16 +215,6 @@ void main() {
         p.parts.at[to] = most;
         p.parts.at[to + 1] = whole;
     }
-    // Each invocation's part is there for all to see before the count says so.
-    memoryBarrierBuffer();
-    barrier();
-    if (i == 0) {
-        const uint counter = uint(item.first_part) * p.n_kv_heads + head;
-        is_last = atomicAdd(p.done.at[counter], 1) + 1 == uint(item.n_parts);
-        if (is_last) p.done.at[counter] = 0;
-    }
-    barrier();
-    if (!is_last) return;
-    memoryBarrierBuffer();
-    merge(item, head, i);
+    const uint counter = uint(item.first_part) * p.n_kv_heads + head;
+    if (last_of(p.done, counter, uint(item.n_parts), gl_NumSubgroups)) merge(item, head, i);
 }
