@@ -87,6 +87,18 @@ const Shader kShaders[] = {
       {"lane rows"},
       {"int8 out", As::flag}},
      "v_dot4"},
+    {"matvec_norm",
+     {{"workgroup"},
+      {"subgroup", As::hidden},
+      {"type", As::type},
+      {"T"},
+      {"epilogue", As::hidden},
+      {"panels"},
+      {"unroll"},
+      {"lane rows"},
+      {"int8 out", As::hidden},
+      {"also", As::form}},
+     "v_dot4"},
     {"matvec_plain",
      {{"workgroup"},
       {"subgroup", As::hidden},
@@ -97,7 +109,20 @@ const Shader kShaders[] = {
       {"unroll"},
       {"lane rows"},
       {"int8 out", As::flag}}},
-    {"pick_largest", {{"of the groups", As::flag}}},
+    {"matvec_qkv",
+     {{"workgroup"},
+      {"subgroup", As::hidden},
+      {"type", As::type},
+      {"T"},
+      {"epilogue", As::hidden},
+      {"panels"},
+      {"unroll"},
+      {"lane rows"},
+      {"int8 out", As::hidden},
+      {"E"},
+      {"cache", As::type}},
+     "v_dot4"},
+    {"pick_largest", {}},
     {"qkv_to_cache", {{"workgroup"}, {"E"}, {"cache", As::type}}},
     {"rms_norm", {{"workgroup"}, {"adds", As::hidden}, {"also", As::form}}},
     {"sample_adjust", {}},
@@ -167,8 +192,8 @@ std::optional<std::uint32_t> constant(const Shader& shader, const VariantKey& ke
 const Floor& floor_of(const Shader& shader, const VariantKey& key) {
     if (shader.name.starts_with("matvec")) {
         if (constant(shader, key, "T") != 1) return floor_named("matvec, 2 to 8 rows");
-        return floor_named(shader.name == "matvec_dot4" ? "matvec_dot4, 1 row"
-                                                        : "matvec_plain, 1 row");
+        return floor_named(shader.instruction == "v_dot4" ? "matvec_dot4, 1 row"
+                                                          : "matvec_plain, 1 row");
     }
     if (const auto columns = constant(shader, key, "BN")) {
         return floor_named(*columns <= 16   ? "matmul, up to 16 rows"

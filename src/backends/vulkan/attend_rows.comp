@@ -24,9 +24,9 @@ layout(buffer_reference, std430, buffer_reference_align = 4) buffer Floats { flo
 layout(buffer_reference, std430, buffer_reference_align = 16) buffer Vectors { vec4 at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Ids { int at[]; };
 layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Parts { float at[]; };
-layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Counters { uint at[]; };
 layout(buffer_reference) buffer Items;
 #include "backends/vulkan/address.glsl"
+#include "backends/vulkan/last_workgroup.glsl"
 #include "backends/vulkan/attention.params.h"
 #include "backends/vulkan/kv_load.glsl"
 #include "backends/vulkan/matmul_input.glsl"
@@ -43,8 +43,19 @@ shared vec4 q[kGroup * kQuads];
 shared float weights[kGroup * kKeys];
 shared float subgroup_max[kGroup * kSubgroups];
 shared float subgroup_sum[kGroup * kSubgroups];
-shared bool is_last;
 shared vec4 sums[kLanes * kGroup * kQuads];
+
+vec4 values[4];
+
+/// `values`: elements 4 quad to 4 quad + 3 of keys `key`, `key` + kLanes, ...
+void load_values(RowItem item, uint head, int key, uint quad) {
+    [[unroll]] for (int l = 0; l < 4; ++l) {
+        const int v_key = min(key + l * int(kLanes), item.last_key);
+        const uint page = uint(p.pages.at[item.table + v_key / int(kPageTokens)]);
+        values[l] = load_4(element_address(p.v_pool, page * p.n_kv_heads + head, kPageBytes),
+                           uint(v_key) % kPageTokens, quad * 4);
+    }
+}
 
 /// The row's spans to one result, for the heads of KV head `head`.
 void merge(RowItem item, uint head, uint i) {
@@ -98,6 +109,8 @@ void main() {
     }
     const uint quad = i % kQuads, lane = i / kQuads;
     for (int first = item.first_key; first <= item.last_key; first += int(kKeys)) {
+        // The first values are on their way while the keys are scored.
+        load_values(item, head, first + int(lane), quad);
         const uint key_here = i / kSplit;
         const int key = first + int(key_here);
         float score[kGroup];
@@ -151,18 +164,11 @@ void main() {
             const int n = min(int(kKeys), item.last_key - first + 1);
             // Weights beyond the last key are 0, and its value stands in for those there.
             [[dont_unroll]] for (int j = int(lane); j < n; j += 4 * int(kLanes)) {
-                vec4 v[4];
-                [[unroll]] for (int l = 0; l < 4; ++l) {
-                    const int v_key = min(first + j + l * int(kLanes), item.last_key);
-                    const uint page = uint(p.pages.at[item.table + v_key / int(kPageTokens)]);
-                    v[l] =
-                        load_4(element_address(p.v_pool, page * p.n_kv_heads + head, kPageBytes),
-                               uint(v_key) % kPageTokens, quad * 4);
-                }
+                if (j != int(lane)) load_values(item, head, first + j, quad);
                 [[unroll]] for (int l = 0; l < 4; ++l) {
                     const uint at = uint(j) + uint(l) * kLanes;
                     [[unroll]] for (uint g = 0; g < kGroup; ++g)
-                        if (at < kKeys) sum[g] += weights[g * kKeys + at] * v[l];
+                        if (at < kKeys) sum[g] += weights[g * kKeys + at] * values[l];
                 }
             }
         }
@@ -216,16 +222,6 @@ void main() {
         p.parts.at[to] = most;
         p.parts.at[to + 1] = whole;
     }
-    // Each invocation's part is there for all to see before the count says so.
-    memoryBarrierBuffer();
-    barrier();
-    if (i == 0) {
-        const uint counter = uint(item.first_part) * p.n_kv_heads + head;
-        is_last = atomicAdd(p.done.at[counter], 1) + 1 == uint(item.n_parts);
-        if (is_last) p.done.at[counter] = 0;
-    }
-    barrier();
-    if (!is_last) return;
-    memoryBarrierBuffer();
-    merge(item, head, i);
+    const uint counter = uint(item.first_part) * p.n_kv_heads + head;
+    if (last_of(p.done, counter, uint(item.n_parts), gl_NumSubgroups)) merge(item, head, i);
 }

@@ -177,6 +177,7 @@ Status ComputeProgram::allocate_scratch() {
     for (const device::Step& step : steps_) {
         if (const auto* project = std::get_if<device::Project>(&step)) {
             for (std::size_t i = 0; i < project->count; ++i) needs(project->weights[i]);
+            done = std::max<std::size_t>(done, 1);
         } else if (const auto* ffn = std::get_if<device::GatedFfn>(&step)) {
             needs(ffn->gate);
             needs(ffn->up);
@@ -192,14 +193,15 @@ Status ComputeProgram::allocate_scratch() {
             gathered = std::max(gathered, max_rows_ * head->x.cols * sizeof(float));
         } else if (std::holds_alternative<device::PickLargest>(step)) {
             picks = max_rows_ * kPickGroups * (sizeof(float) + sizeof(std::int32_t));
+            done = std::max(done, max_rows_);
         } else if (std::holds_alternative<device::Sample>(step)) {
             selections = max_rows_ * sizeof(SampleSelection);
         } else if (const auto* attention = std::get_if<device::Attention>(&step)) {
             parts = std::max(parts, max_parts(attention->n_kv_heads) * attention->n_heads *
                                         (attention->head_dim + 2) * sizeof(float));
-            done = std::max(done, max_parts(attention->n_kv_heads) * attention->n_kv_heads *
-                                      sizeof(std::uint32_t));
+            done = std::max(done, max_parts(attention->n_kv_heads) * attention->n_kv_heads);
         } else if (const auto* qkv = std::get_if<device::QkvToCache>(&step)) {
+            done = std::max(done, qkv->n_heads + 2 * qkv->n_kv_heads);
             auto& ropes = scratch_->ropes;
             const bool known = std::ranges::any_of(ropes, [&](const RopeTable& table) {
                 return table.base == qkv->rope_base && table.divisor == qkv->rope_divisor &&
@@ -235,8 +237,9 @@ Status ComputeProgram::allocate_scratch() {
     if (auto status = allocate(picks, scratch_->picks); !status) return status;
     if (auto status = allocate(selections, scratch_->selections); !status) return status;
     if (done > 0 && !compiles_only) {
-        auto counters = VulkanBuffer::create(
-            context_.device, done, *context_.device.capabilities().tier(memory::Tier::vram));
+        auto counters =
+            VulkanBuffer::create(context_.device, done * sizeof(std::uint32_t),
+                                 *context_.device.capabilities().tier(memory::Tier::vram));
         if (!counters) return forward(counters);
         if (auto status = counters->clear(); !status) return status;
         scratch_->done.emplace(std::move(*counters));

@@ -3,6 +3,7 @@
 
 #include "backends/vulkan/compute_program.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -32,6 +33,7 @@ protected:
     void SetUp() override { open({}); }
     void open(ComputeOptions options) {
         buffers_.clear();
+        allocations_.clear();
         device_.reset();
         options.device.cache_folder = "";
         options.instance.validation = has_validation_layer();
@@ -42,6 +44,7 @@ protected:
     }
     void TearDown() override {
         buffers_.clear();
+        allocations_.clear();
         if (device_ == nullptr) return;
         const auto errors = device_->validation_errors();
         EXPECT_EQ(errors, std::vector<std::string>());
@@ -69,6 +72,26 @@ protected:
     }
     TensorRef floats(std::size_t rows, std::size_t cols, const std::vector<float>& values = {}) {
         return matrix(DType::f32, rows, cols, std::as_bytes(std::span(values)));
+    }
+    /// Random weights, in tiles, and as they lie in a file.
+    struct Weights {
+        TensorRef ref;
+        std::vector<std::byte> file;
+    };
+    Weights weights(DType type, std::size_t rows, std::size_t cols, unsigned seed) {
+        Weights w;
+        w.file = matmul_testing::random_weights(type, rows, cols, seed);
+        w.ref = {.type = type, .rows = rows, .cols = cols};
+        const device::Placement place = device_->place(w.ref);
+        auto memory = device_->allocator(memory::Tier::vram)->allocate(place.bytes, 64);
+        EXPECT_TRUE(memory);
+        w.ref.layout = place.layout;
+        w.ref.tier = memory::Tier::vram;
+        w.ref.device_address = memory->device_address();
+        w.ref.host = memory->host();
+        device_->pack(w.ref, 0, rows, w.file.data());
+        allocations_.push_back(std::move(*memory));
+        return w;
     }
     std::vector<std::byte> bytes_of(const TensorRef& ref) {
         std::vector<std::byte> bytes(ref.rows * tensor::row_bytes(ref.type, ref.cols));
@@ -106,6 +129,7 @@ protected:
 
     std::unique_ptr<ComputeDevice> device_;
     std::vector<VulkanBuffer> buffers_;
+    std::vector<memory::Allocation> allocations_;
 };
 
 /// The largest |a - b| in units of the largest |b| of its row.
@@ -202,7 +226,7 @@ struct Cached {
 
     /// `runs`: {first position, rows} each, of a sequence of its own.
     Cached(std::size_t h, std::size_t kv, std::size_t e, DType t,
-           std::initializer_list<std::array<std::int32_t, 2>> wanted)
+           const std::vector<std::array<std::int32_t, 2>>& wanted)
         : n_heads(h), n_kv_heads(kv), head_dim(e), type(t) {
         std::int32_t row = 0, last = 0;
         for (const auto& [first, n] : wanted) {
@@ -319,6 +343,134 @@ TEST_F(ComputeProgramTest, QkvGoesToTheCache) {
                     << tensor::name(type);
             }
         }
+    }
+}
+
+// The last workgroup of a product of few rows adds and norms them, too, and brings them to the form
+// of the next product: the same as step by step, and the same bits every time.
+TEST_F(ComputeProgramTest, ProductsFinishWithTheNorm) {
+    constexpr float kEps = 1e-6f;
+    constexpr std::size_t kCols = 256;
+    for (const std::size_t dim : {32, 64, 96, 512, 1152, 5376}) {
+        for (const DType next : {DType::q4_0, DType::f16}) {
+            for (const std::size_t n : {1, 3}) {
+                const Weights w = weights(DType::q4_0, dim, kCols, 1);
+                const Weights w_next = weights(next, 48, dim, 2);
+                const auto x = random_floats(n * kCols, 3, 100),
+                           residual = random_floats(n * dim, 4, 1e4f);
+                const TensorRef x_ref = floats(n, kCols, x);
+                const TensorRef gain = floats(1, dim, random_floats(dim, 5)),
+                                branch_gain = floats(1, dim, random_floats(dim, 6));
+                struct Run {
+                    TensorRef residual, branch, out, product;
+                    std::vector<device::Step> steps;
+                };
+                std::array<Run, 3> runs;
+                for (Run& r : runs) {
+                    r.residual = floats(n, dim, residual);
+                    r.branch = floats(n, dim);
+                    r.out = floats(n, dim);
+                    r.product = floats(n, 48);
+                    r.steps = {
+                        device::Project{1, {w.ref}, x_ref, {r.branch}},
+                        device::AddNorm{r.residual, r.branch, branch_gain, gain, r.out, kEps},
+                        device::Project{1, {w_next.ref}, r.out, {r.product}}};
+                }
+                for (const device::Step& step : runs[0].steps) run(step, rows(n));
+                run(runs[1].steps, rows(n));
+                run(runs[2].steps, rows(n));
+
+                const auto what = fmt::format("{} {} {}", dim, tensor::name(next), n);
+                const double bound = 8 * (static_cast<double>(dim) / 16 + 8) * 0x1p-24;
+                EXPECT_EQ(bytes_of(runs[1].branch), bytes_of(runs[0].branch)) << what;
+                EXPECT_LE(worst(values_of(runs[1].residual), values_of(runs[0].residual), dim),
+                          bound)
+                    << what;
+                const auto out = values_of(runs[1].out);
+                EXPECT_LE(worst(out, values_of(runs[0].out), dim), bound) << what;
+                const auto product = values_of(runs[1].product);
+                // f16 holds for what an f16 product or one of f32 rounds.
+                const auto expected = matmul_testing::expected_product(
+                    next, w_next.file, 48, dim, out, n,
+                    next == DType::q4_0 ? InputForm::int8 : InputForm::f16);
+                for (std::size_t i = 0; i < product.size(); ++i) {
+                    ASSERT_LE(std::abs(static_cast<double>(product[i]) - expected.values[i]),
+                              expected.bounds[i])
+                        << what << " at " << i;
+                }
+                for (const auto part : {&Run::residual, &Run::out, &Run::product})
+                    EXPECT_EQ(bytes_of(runs[1].*part), bytes_of(runs[2].*part)) << what;
+            }
+        }
+    }
+}
+
+// The last workgroups of q, k and v norm and rotate their heads and write the cache: the same as
+// step by step, and the same bits every time.
+TEST_F(ComputeProgramTest, ProductsFinishWithTheCache) {
+    constexpr std::size_t kCols = 256;
+    struct Case {
+        std::size_t heads, kv_heads, dim;
+        DType type, v_type;
+        std::vector<std::array<std::int32_t, 2>> runs;
+    };
+    for (const Case& c : {Case{4, 1, 64, DType::f32, DType::q4_0, {{37, 1}}},
+                          Case{4, 2, 128, DType::f32, DType::q4_0, {{0, 1}}},
+                          Case{4, 2, 128, DType::f16, DType::q4_0, {{31, 1}}},
+                          Case{2, 1, 128, DType::q8_0, DType::q4_0, {{32, 1}}},
+                          // More than the workgroup has invocations for, two types, rows.
+                          Case{2, 1, 256, DType::f16, DType::q4_0, {{37, 1}}},
+                          Case{2, 1, 64, DType::f16, DType::q8_0, {{37, 1}}},
+                          Case{2, 1, 128, DType::f32, DType::q4_0, {{31, 2}, {0, 1}}}}) {
+        const Cached cached(c.heads, c.kv_heads, c.dim, c.type, c.runs);
+        const std::size_t n = cached.tokens.size();
+        const std::size_t q_cols = c.heads * c.dim, kv_cols = c.kv_heads * c.dim;
+        const Weights q = weights(DType::q4_0, q_cols, kCols, 1),
+                      k = weights(DType::q4_0, kv_cols, kCols, 2),
+                      v = weights(c.v_type, kv_cols, kCols, 3);
+        const TensorRef x = floats(n, kCols, random_floats(n * kCols, 4, 30));
+        const TensorRef q_gain = floats(1, c.dim, random_floats(c.dim, 5)),
+                        k_gain = floats(1, c.dim, random_floats(c.dim, 6));
+        std::array<device::QkvToCache, 3> caches;
+        for (std::size_t i = 0; i < caches.size(); ++i) {
+            device::QkvToCache& step = caches[i];
+            step.q = floats(n, q_cols);
+            step.k = floats(n, kv_cols);
+            step.v = floats(n, kv_cols);
+            step.q_gain = q_gain;
+            step.k_gain = k_gain;
+            step.cache.k = matrix(c.type, cached.pool_rows(), c.dim, {});
+            step.cache.v = matrix(c.type, cached.pool_rows(), c.dim, {});
+            step.n_heads = c.heads;
+            step.n_kv_heads = c.kv_heads;
+            step.head_dim = c.dim;
+            step.eps = 1e-6f;
+            step.rope_base = 1e4;
+            const device::Step steps[] = {
+                device::Project{3, {q.ref, k.ref, v.ref}, x, {step.q, step.k, step.v}}, step};
+            if (i > 0) {
+                run(steps, cached.batch());
+            } else {
+                for (const device::Step& one : steps) run(one, cached.batch());
+            }
+        }
+        const auto what = fmt::format("{} {} rows {}", c.dim, tensor::name(c.type), n);
+        EXPECT_LE(worst(values_of(caches[1].q), values_of(caches[0].q), c.dim), 64 * 0x1p-24)
+            << what;
+        EXPECT_EQ(bytes_of(caches[1].cache.v), bytes_of(caches[0].cache.v)) << what;
+        const auto stored = bytes_of(caches[1].cache.k), expected = bytes_of(caches[0].cache.k);
+        std::size_t differ = 0;
+        for (std::size_t i = 0; i < stored.size(); ++i) differ += stored[i] != expected[i];
+        if (c.type == DType::f32) {
+            EXPECT_LE(worst(values_of(caches[1].cache.k), values_of(caches[0].cache.k), c.dim),
+                      64 * 0x1p-24);
+        } else {
+            EXPECT_LE(static_cast<double>(differ), 0.02 * static_cast<double>(2 * n * kv_cols))
+                << what;
+        }
+        EXPECT_EQ(bytes_of(caches[1].q), bytes_of(caches[2].q)) << what;
+        EXPECT_EQ(bytes_of(caches[1].cache.k), bytes_of(caches[2].cache.k)) << what;
+        EXPECT_EQ(bytes_of(caches[1].cache.v), bytes_of(caches[2].cache.v)) << what;
     }
 }
 
@@ -440,6 +592,38 @@ TEST_F(ComputeProgramTest, HeadMultipliesTheRowsAskedFor) {
         worst(std::span(got).first(2 * n_vocab), std::span(expected).first(2 * n_vocab), n_vocab),
         1e-5);
     for (std::size_t i = 2 * n_vocab; i < got.size(); ++i) EXPECT_EQ(got[i], 0.0f);
+}
+
+TEST_F(ComputeProgramTest, PicksTheLargest) {
+    constexpr float kInfinity = HUGE_VALF;
+    for (const std::size_t n_vocab : {1, 200, 20000}) {
+        const std::size_t stride = n_vocab + 3, n = 5;
+        auto values = random_floats(n * stride, 1);
+        // Beyond the vocabulary, and of row 0, equal ones; then infinities, a NaN, and nothing.
+        for (std::size_t t = 0; t < n; ++t) values[t * stride + n_vocab] = 1e30f;
+        for (const std::size_t i : {n_vocab - 1, n_vocab / 2}) values[i] = 100;
+        values[stride + n_vocab - 1] = kInfinity;
+        values[2 * stride + n_vocab / 3] = std::nanf("");
+        values[2 * stride + n_vocab - 1] = 100;
+        std::fill_n(values.begin() + static_cast<std::ptrdiff_t>(3 * stride), n_vocab, -kInfinity);
+        const TensorRef logits = floats(n, stride, values), ids = floats(1, n);
+        std::vector<std::int32_t> wanted(n);
+        std::iota(wanted.begin(), wanted.end(), 0);
+        device::Batch batch = rows(n);
+        batch.logit_rows = wanted;
+        const device::Step steps[] = {device::PickLargest{logits, ids, n_vocab},
+                                      device::PickLargest{logits, ids, n_vocab}};
+        run(steps, batch);
+        std::vector<std::int32_t> got(n);
+        std::memcpy(got.data(), bytes_of(ids).data(), n * sizeof(std::int32_t));
+        const auto last = static_cast<std::int32_t>(n_vocab - 1);
+        EXPECT_EQ(got[0], static_cast<std::int32_t>(n_vocab / 2)) << n_vocab;
+        EXPECT_EQ(got[1], last) << n_vocab;
+        EXPECT_EQ(got[2], last) << n_vocab;
+        EXPECT_EQ(got[3], -1) << n_vocab;
+        const auto* row = values.data() + 4 * stride;
+        EXPECT_EQ(got[4], std::max_element(row, row + n_vocab) - row) << n_vocab;
+    }
 }
 
 // Passes of different shapes, many in flight, each a submission for every step: results come in

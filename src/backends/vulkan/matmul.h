@@ -38,6 +38,8 @@
 
 #include "backends/vulkan/matmul_shapes.h"
 #include "backends/vulkan/pipeline.h"
+#include "backends/vulkan/qkv_to_cache.params.h"
+#include "backends/vulkan/rms_norm.params.h"
 #include "backends/vulkan/tuned_shapes.h"
 #include "backends/vulkan/vulkan_buffer.h"
 #include "backends/vulkan/vulkan_device.h"
@@ -66,6 +68,19 @@ struct MatmulWeights {
     std::uint64_t address = 0;  // a multiple of 16
 };
 
+/// What the last workgroup to finish does with outs[0]: norm_row.glsl, which adds.
+struct NormFinish {
+    RmsNormParams params;
+    InputForm form = InputForm::f32;  // of the result, too, at params.input_to
+};
+
+/// What the last workgroup to finish a head does with it, outs being q, k and v: qkv_head.glsl.
+struct CacheFinish {
+    QkvToCacheParams params;
+    std::uint32_t head_dim = 0;
+    tensor::DType type = tensor::DType::f16;  // of the cache
+};
+
 /// outs[i] = weights[i] x, i < count; with an epilogue, outs[0] from two matrices of the same type
 /// and rows (gate, then up).
 struct MatmulCall {
@@ -78,6 +93,11 @@ struct MatmulCall {
     std::array<std::uint64_t, kInputForms> x = {};
     std::array<std::uint64_t, 3> outs = {};  // [T, rows_i] f32; overlap nothing else
     std::uint64_t int8_out = 0;  // where writes_int8(): outs[0] in that form, too, if not 0
+    /// One of these at most, where finishes(): the step that comes next.
+    std::optional<NormFinish> norm;
+    std::optional<CacheFinish> cache;
+    /// For them: a counter, or one for each head of q, k and v; 0 before and after.
+    std::uint64_t done = 0;
 };
 
 /// How matmul_coopmat_int8.comp cuts its work (it says what they mean).
@@ -127,6 +147,9 @@ public:
     /// Whether record() can write the product in int8, too: it has an epilogue, whole groups of 32
     /// rows, few rows of activations, and reads int8 itself.
     bool writes_int8(const MatmulCall& call) const;
+
+    /// Whether record() can do call.norm or call.cache, too, and is faster so: one row of int8.
+    bool finishes(const MatmulCall& call) const;
 
     /// Records x ([n_rows, cols] f32 at address `x`, 16-byte aligned) to `form` (int8 or f16) at
     /// `to` (16-byte aligned); without commands it only compiles. Requires cols % 32 == 0. Errors:

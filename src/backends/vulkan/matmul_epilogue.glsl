@@ -1,6 +1,9 @@
 // What becomes of a product before it is written. Include it after defining EPILOGUE, a constant.
 #extension GL_EXT_buffer_reference : require
-layout(buffer_reference, std430, buffer_reference_align = 4) writeonly buffer Outs { float at[]; };
+#ifndef OUTS_ARE  // `coherent` where other workgroups read them
+#define OUTS_ARE
+#endif
+layout(buffer_reference, std430, buffer_reference_align = 4) OUTS_ARE writeonly buffer Outs { float at[]; };
 
 const uint EPILOGUE_NONE = 0, EPILOGUE_GELU = 1, EPILOGUE_SILU = 2;
 

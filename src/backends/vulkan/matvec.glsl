@@ -1,5 +1,7 @@
 // Few rows of activations times weights: every weight is read once for up to 8 rows. Included by
-// matvec_dot4.comp (DOT4: int8 activations) and matvec_plain.comp (f32 activations).
+// matvec_dot4.comp (DOT4: int8 activations) and matvec_plain.comp (f32 activations), and by those
+// where the last workgroup to finish does what comes next, too, for T = 1 (NORMS: matvec_norm.comp,
+// CACHES: matvec_qkv.comp).
 //
 // A workgroup computes the rows of PANELS tiles (of gate and up both, with an epilogue), an
 // invocation LANE_ROWS rows of each: i % ROW_LANES, and those ROW_LANES, 2 ROW_LANES, ... after it,
@@ -8,6 +10,7 @@
 // through the L1 cache was the limit.) Its columns are the units i / ROW_LANES, SLOTS after that, and
 // so on; UNROLL units are read while the UNROLL before them are used. Units past the end read the last
 // one and count for nothing: a branch would make each load wait for the one before.
+#extension GL_EXT_buffer_reference : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 
@@ -21,14 +24,39 @@ layout(constant_id = 6) const uint UNROLL = 1;
 layout(constant_id = 7) const uint LANE_ROWS = 4;
 layout(constant_id = 8) const uint QUANTIZES = 0;  // 1: two PANELS, one matrix's rows, a multiple of 32
 
+#ifdef NORMS
+layout(constant_id = 9) const uint kForm = 0;
+const bool kAdds = true;
+#define FINISH RmsNormParams
+#define OUTS_ARE coherent
+#include "backends/vulkan/last_workgroup.glsl"
+layout(buffer_reference, std430, buffer_reference_align = 16) coherent readonly buffer NormInput { vec4 at[]; };
+#include "backends/vulkan/norm_row.glsl"
+#elif defined(CACHES)
+layout(constant_id = 9) const uint kDim = 64;
+layout(constant_id = 10) const uint kType = 0;
+#define FINISH QkvToCacheParams
+#define OUTS_ARE coherent
+#include "backends/vulkan/last_workgroup.glsl"
+layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer HeadFloats { float at[]; };
+#include "backends/vulkan/qkv_head.glsl"
 #include "backends/vulkan/matmul_input.glsl"
-
+#else
+#include "backends/vulkan/matmul_input.glsl"
+layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Vectors { vec4 at[]; };
+#endif
 #include "backends/vulkan/matmul_epilogue.glsl"
 #include "backends/vulkan/matmul_weights.glsl"
-
-layout(buffer_reference, std430, buffer_reference_align = 16) readonly buffer Vectors { vec4 at[]; };
 #include "backends/vulkan/matmul.params.h"
+#ifdef FINISH
+layout(push_constant) uniform Push {
+    MatmulParams p;
+    FINISH finish;
+    Counters done;  // [1] for norms, [heads] for the cache
+};
+#else
 layout(push_constant) uniform Push { MatmulParams p; };
+#endif
 
 const bool GATED = EPILOGUE != EPILOGUE_NONE;
 const uint TILES = GATED ? 2 * PANELS : PANELS;
@@ -39,6 +67,7 @@ const uint SLOTS = gl_WorkGroupSize.x / ROW_LANES;
 const uint WIDTH = SUBGROUP > ROW_LANES ? SUBGROUP : ROW_LANES;
 const uint PARTS = gl_WorkGroupSize.x / WIDTH;
 const uint BLOCKS = UNIT_COLS / 32;
+const uint WRITERS = (PANELS * T * ROWS + SUBGROUP - 1) / SUBGROUP;  // the first subgroups
 shared float parts[PARTS * SUMS * ROW_LANES];
 shared float results[QUANTIZES == 1 ? T * 2 * ROWS : 1];  // [T][32]: a group of int8
 
@@ -216,6 +245,16 @@ void main() {
         Outs(p.outs[m]).at[(first_t + t) * out_rows + out_row] = result;
         if (QUANTIZES == 1) results[t * 2 * ROWS + panel * ROWS + r] = result;
     }
+#ifdef NORMS
+    if (last_of(done, 0, gl_NumWorkGroups.x, WRITERS)) norm_row(finish, 0, i);
+#endif
+#ifdef CACHES
+    // A head's rows are whole workgroups' of one matrix.
+    const uint groups = kDim / (PANELS * ROWS);
+    const uint first_head = m == 0 ? 0 : m == 1 ? finish.n_heads : finish.n_heads + finish.n_kv_heads;
+    const uint head = first_head + group / groups;
+    if (last_of(done, head, groups, WRITERS)) finish_head(finish, 0, head, i);
+#endif
     if (QUANTIZES == 0) return;
     barrier();
     if (i >= 4 * T || first_t + i / 4 >= p.n_rows) return;

@@ -3,11 +3,12 @@
 
 UNICORN_PARAMS_BEGIN
 struct PickLargestParams {
-    UNICORN_ADDRESS(Floats) values;  // [rows, stride]
-    UNICORN_ADDRESS(Ids) from;       // where kLast: [rows, stride], the ids of the values
-    UNICORN_ADDRESS(Floats) best;    // else: [rows, workgroups of a row]
-    UNICORN_ADDRESS(Ids) ids;        // where kLast: [rows], else as `best`
-    UNICORN_UINT n;                  // values of a row
-    UNICORN_UINT stride;             // from a row to the next
+    UNICORN_ADDRESS(Floats) values;    // [rows, stride]
+    UNICORN_ADDRESS(Tops) best;        // [rows, workgroups]: the largest of each part
+    UNICORN_ADDRESS(TopIds) best_ids;  // [rows, workgroups]: and which that is
+    UNICORN_ADDRESS(Ids) ids;          // [rows]: the result
+    UNICORN_ADDRESS(Counters) done;    // [rows]
+    UNICORN_UINT n;                    // values of a row
+    UNICORN_UINT stride;
 };
 UNICORN_PARAMS_END

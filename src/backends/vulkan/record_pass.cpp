@@ -16,9 +16,7 @@
 #include "backends/vulkan/pick_largest.comp.h"
 #include "backends/vulkan/pick_largest.params.h"
 #include "backends/vulkan/qkv_to_cache.comp.h"
-#include "backends/vulkan/qkv_to_cache.params.h"
 #include "backends/vulkan/rms_norm.comp.h"
-#include "backends/vulkan/rms_norm.params.h"
 #include "backends/vulkan/sample.params.h"
 #include "backends/vulkan/sample_adjust.comp.h"
 #include "backends/vulkan/sample_collect.comp.h"
@@ -99,7 +97,6 @@ public:
         double part_s = 0;
         for (std::size_t i = 0; i < source_.steps.size(); ++i) {
             const device::Step& step = source_.steps[i];
-            next_ = i + 1 < source_.steps.size() ? &source_.steps[i + 1] : nullptr;
             const WorkSize size = std::visit(work, step);
             const double step_s = context_.pace.seconds(size);
             if (recording_.parts.empty() || part_s + step_s > context_.pace.target_s()) {
@@ -110,8 +107,7 @@ public:
             part_s += step_s;
             RecordedPart& part = recording_.parts.back();
             part.work += size;
-            if (auto s = std::visit([&](const auto& one) { return record(one); }, step); !s)
-                return s;
+            if (auto s = record_step(i); !s) return s;
             if (context_.time_steps) {
                 part.kinds.push_back(step.index());
                 timestamp(part.kinds.size());
@@ -122,16 +118,23 @@ public:
 
     /// Only compiles what run() would record.
     Status compile() {
-        for (std::size_t i = 0; i < source_.steps.size(); ++i) {
-            next_ = i + 1 < source_.steps.size() ? &source_.steps[i + 1] : nullptr;
-            if (auto s = std::visit([&](const auto& one) { return record(one); }, source_.steps[i]);
-                !s)
-                return s;
-        }
+        for (std::size_t i = 0; i < source_.steps.size(); ++i)
+            if (auto s = record_step(i); !s) return s;
         return {};
     }
 
 private:
+    Status record_step(std::size_t i) {
+        if (i < first_) return {};  // done by an earlier one
+        first_ = i + 1;
+        return std::visit([&](const auto& one) { return record(one); }, source_.steps[i]);
+    }
+    /// The first step that is not recorded yet, if it is a T.
+    template <typename T>
+    const T* next() const {
+        return first_ < source_.steps.size() ? std::get_if<T>(&source_.steps[first_]) : nullptr;
+    }
+
     /// The activations whose f32 are at `x` lie in `form` at `at`, too.
     struct Ready {
         std::uint64_t x = 0;
@@ -196,15 +199,17 @@ private:
     template <typename May>
     Ready ready_for_next(const TensorRef& x, std::uint64_t at_int8, const May& may_write) {
         ready_ = {};
-        if (next_ == nullptr) return {};
         const TensorRef* weights = nullptr;
         const TensorRef* input = nullptr;
-        if (const auto* project = std::get_if<device::Project>(next_)) {
+        if (const auto* project = next<device::Project>()) {
             weights = &project->weights[0];
             input = &project->x;
-        } else if (const auto* ffn = std::get_if<device::GatedFfn>(next_)) {
+        } else if (const auto* ffn = next<device::GatedFfn>()) {
             weights = &ffn->gate;
             input = &ffn->x;
+        } else if (const auto* head = next<device::Head>(); head != nullptr && !gathers()) {
+            weights = &head->weights;
+            input = &head->x;
         }
         if (weights == nullptr || input->device_address != x.device_address) return {};
         const InputForm form = context_.matmul->input_form(weights->type, shape_.n_rows);
@@ -214,6 +219,10 @@ private:
     }
     std::uint64_t input_at(InputForm form) const {
         return address(source_.scratch.inputs[static_cast<std::size_t>(form)]);
+    }
+    /// Counters of workgroups.
+    std::uint64_t done() const {
+        return source_.scratch.done ? source_.scratch.done->device_address() : 1;
     }
     /// Not 0 while it only compiles either, when there is no memory.
     static std::uint64_t address(const memory::Allocation& memory) {
@@ -279,25 +288,56 @@ private:
                     s.out, false);
     }
 
-    Status record(const device::AddNorm& s) {
-        return norm({.x = s.branch.device_address,
-                     .gain = s.next_gain.device_address,
-                     .result = s.out.device_address,
-                     .residual = s.residual.device_address,
-                     .add_gain = s.branch_gain.device_address,
-                     .input_to = 0,
-                     .cols = u32(s.residual.cols),
-                     .eps = s.eps,
-                     .n_rows = u32(shape_.n_rows),
-                     .unused = 0},
-                    s.out, true);
+    RmsNormParams params_of(const device::AddNorm& s) const {
+        return {.x = s.branch.device_address,
+                .gain = s.next_gain.device_address,
+                .result = s.out.device_address,
+                .residual = s.residual.device_address,
+                .add_gain = s.branch_gain.device_address,
+                .input_to = 0,
+                .cols = u32(s.residual.cols),
+                .eps = s.eps,
+                .n_rows = u32(shape_.n_rows),
+                .unused = 0};
+    }
+    Status record(const device::AddNorm& s) { return norm(params_of(s), s.out, true); }
+
+    /// Has the product's last workgroups do the next step, too, where they can.
+    void finish(MatmulCall& call) {
+        call.done = done();
+        const auto* add = next<device::AddNorm>();
+        const auto* qkv = next<device::QkvToCache>();
+        if (add != nullptr && add->branch.device_address == call.outs[0]) {
+            call.norm = {.params = params_of(*add)};
+            if (context_.matmul->finishes(call)) {
+                ++first_;
+                const Ready ready = ready_for_next(add->out, input_at(InputForm::int8),
+                                                   [](InputForm) { return true; });
+                call.norm->params.input_to = ready.at;
+                call.norm->form = ready.form;
+                return;
+            }
+            call.norm.reset();
+        }
+        if (qkv != nullptr && qkv->q.device_address == call.outs[0] &&
+            qkv->k.device_address == call.outs[1] && qkv->v.device_address == call.outs[2]) {
+            call.cache = {.params = params_of(*qkv),
+                          .head_dim = u32(qkv->head_dim),
+                          .type = qkv->cache.k.type};
+            if (context_.matmul->finishes(call)) {
+                ++first_;
+                return;
+            }
+            call.cache.reset();
+        }
     }
 
     /// outs[i] = weights[i] x for `n_rows` rows at `x`; x is brought to the forms they take first.
-    /// `to`, if any, is what outs[0] is, and may be written in int8 for the next step.
+    /// `to`, if any, is what outs[0] is, and may be written in int8 for the next step. `finishes`:
+    /// the next step may be done by this, too.
     Status multiply(std::span<const TensorRef> weights, std::uint64_t x, std::size_t n_rows,
                     std::span<const std::uint64_t> outs, Epilogue epilogue,
-                    const TensorRef* to = nullptr) {
+                    const TensorRef* to = nullptr, bool finishes = false) {
         MatmulCall call;
         call.epilogue = epilogue;
         call.n_rows = u32(n_rows);
@@ -329,6 +369,7 @@ private:
                     return form == InputForm::int8 && context_.matmul->writes_int8(call);
                 }).at;
         }
+        if (finishes) finish(call);
         sync();
         return context_.matmul->record(commands(), call);
     }
@@ -337,7 +378,7 @@ private:
         std::array<std::uint64_t, 3> outs{};
         for (std::size_t i = 0; i < s.count; ++i) outs[i] = s.outs[i].device_address;
         return multiply({s.weights.data(), s.count}, s.x.device_address, shape_.n_rows,
-                        {outs.data(), s.count}, Epilogue::none);
+                        {outs.data(), s.count}, Epilogue::none, nullptr, true);
     }
 
     Status record(const device::GatedFfn& s) {
@@ -360,21 +401,26 @@ private:
 
     Status record(const device::Head& s) {
         if (shape_.n_logit_rows == 0) return {};
-        const std::uint64_t rows = source_.scratch.gathered.device_address();
-        const GatherRowsParams params = {.x = s.x.device_address,
-                                         .rows = base_ + recording_.layout.logit_rows,
-                                         .result = rows,
-                                         .cols = u32(s.x.cols),
-                                         .pad = 0};
-        if (auto status =
-                by_rows("gather_rows", shaders::kGatherRows, params, shape_.n_logit_rows, s.x.cols);
-            !status)
-            return status;
+        std::uint64_t rows = s.x.device_address;
+        if (gathers()) {
+            rows = source_.scratch.gathered.device_address();
+            const GatherRowsParams params = {.x = s.x.device_address,
+                                             .rows = base_ + recording_.layout.logit_rows,
+                                             .result = rows,
+                                             .cols = u32(s.x.cols),
+                                             .pad = 0};
+            if (auto status = by_rows("gather_rows", shaders::kGatherRows, params,
+                                      shape_.n_logit_rows, s.x.cols);
+                !status)
+                return status;
+        }
         return multiply({&s.weights, 1}, rows, shape_.n_logit_rows,
                         std::array{s.logits.device_address}, Epilogue::none);
     }
+    /// Whether the head's rows are not simply the pass's.
+    bool gathers() const { return shape_.n_rows != 1 || shape_.n_logit_rows != 1; }
 
-    Status record(const device::QkvToCache& s) {
+    QkvToCacheParams params_of(const device::QkvToCache& s) const {
         const auto& ropes = source_.scratch.ropes;
         const auto rope = std::ranges::find_if(ropes, [&](const RopeTable& table) {
             return table.base == s.rope_base && table.divisor == s.rope_divisor &&
@@ -382,21 +428,25 @@ private:
         });
         const PassLayout::Attention& at =
             recording_.layout.attention[static_cast<std::size_t>(s.cache.group)];
-        const QkvToCacheParams params = {.q = s.q.device_address,
-                                         .k = s.k.device_address,
-                                         .v = s.v.device_address,
-                                         .q_gain = s.q_gain.device_address,
-                                         .k_gain = s.k_gain.device_address,
-                                         .frequencies = rope->frequencies,
-                                         .positions = base_ + recording_.layout.positions,
-                                         .tables = base_ + recording_.layout.tables,
-                                         .pages = base_ + at.pages,
-                                         .k_pool = s.cache.k.device_address,
-                                         .v_pool = s.cache.v.device_address,
-                                         .n_heads = u32(s.n_heads),
-                                         .n_kv_heads = u32(s.n_kv_heads),
-                                         .eps = s.eps,
-                                         .pad = 0};
+        return {.q = s.q.device_address,
+                .k = s.k.device_address,
+                .v = s.v.device_address,
+                .q_gain = s.q_gain.device_address,
+                .k_gain = s.k_gain.device_address,
+                .frequencies = rope->frequencies,
+                .positions = base_ + recording_.layout.positions,
+                .tables = base_ + recording_.layout.tables,
+                .pages = base_ + at.pages,
+                .k_pool = s.cache.k.device_address,
+                .v_pool = s.cache.v.device_address,
+                .n_heads = u32(s.n_heads),
+                .n_kv_heads = u32(s.n_kv_heads),
+                .eps = s.eps,
+                .pad = 0};
+    }
+
+    Status record(const device::QkvToCache& s) {
+        const QkvToCacheParams params = params_of(s);
         auto found = pipeline("qkv_to_cache", shaders::kQkvToCache, sizeof(params),
                               {std::max(32u, std::bit_ceil(u32(s.head_dim / 2))), u32(s.head_dim),
                                static_cast<std::uint32_t>(s.cache.k.type)});
@@ -427,20 +477,19 @@ private:
     Status record(const device::Attention& s) {
         const auto group = static_cast<std::size_t>(s.cache.group);
         const PassLayout::Attention& at = recording_.layout.attention[group];
-        AttentionParams params = {
-            .q = s.q.device_address,
-            .to = s.out.device_address,
-            .k_pool = s.cache.k.device_address,
-            .v_pool = s.cache.v.device_address,
-            .pages = base_ + at.pages,
-            .items = 0,
-            .done = source_.scratch.done ? source_.scratch.done->device_address() : 0,
-            .parts = source_.scratch.parts.device_address(),
-            .scale = s.scale,
-            .n_kv_heads = u32(s.n_kv_heads),
-            .window = u32(s.window),
-            .n_rows = u32(shape_.n_rows),
-            .int8 = 0};
+        AttentionParams params = {.q = s.q.device_address,
+                                  .to = s.out.device_address,
+                                  .k_pool = s.cache.k.device_address,
+                                  .v_pool = s.cache.v.device_address,
+                                  .pages = base_ + at.pages,
+                                  .items = 0,
+                                  .done = done(),
+                                  .parts = source_.scratch.parts.device_address(),
+                                  .scale = s.scale,
+                                  .n_kv_heads = u32(s.n_kv_heads),
+                                  .window = u32(s.window),
+                                  .n_rows = u32(shape_.n_rows),
+                                  .int8 = 0};
         // Tiles are for many rows, which are quantised in a dispatch of their own.
         params.int8 = ready_for_next(s.out, input_at(InputForm::int8), [&](InputForm form) {
                           return form == InputForm::int8 && !shape_.tiles[group];
@@ -478,27 +527,18 @@ private:
     Status record(const device::PickLargest& s) {
         if (shape_.n_logit_rows == 0) return {};
         const std::uint64_t best = source_.scratch.picks.device_address();
-        const std::uint64_t ids = best + source_.max_rows * kPickGroups * sizeof(float);
-        const PickLargestParams parts = {.values = s.logits.device_address,
-                                         .from = 0,
-                                         .best = best,
-                                         .ids = ids,
-                                         .n = u32(s.n_vocab),
-                                         .stride = u32(s.logits.cols)};
-        const PickLargestParams last = {.values = best,
-                                        .from = ids,
-                                        .best = 0,
-                                        .ids = s.ids.device_address,
-                                        .n = kPickGroups,
-                                        .stride = kPickGroups};
-        for (const bool is_last : {false, true}) {
-            auto found =
-                pipeline("pick_largest", shaders::kPickLargest, sizeof(parts), {is_last ? 1u : 0u});
-            if (!found) return forward(found);
-            sync();
-            launch(**found, is_last ? last : parts,
-                   {is_last ? 1u : u32(kPickGroups), u32(shape_.n_logit_rows), 1});
-        }
+        const PickLargestParams params = {
+            .values = s.logits.device_address,
+            .best = best,
+            .best_ids = best + source_.max_rows * kPickGroups * sizeof(float),
+            .ids = s.ids.device_address,
+            .done = done(),
+            .n = u32(s.n_vocab),
+            .stride = u32(s.logits.cols)};
+        auto found = pipeline("pick_largest", shaders::kPickLargest, sizeof(params), {});
+        if (!found) return forward(found);
+        sync();
+        launch(**found, params, {u32(kPickGroups), u32(shape_.n_logit_rows), 1});
         return {};
     }
 
@@ -541,7 +581,7 @@ private:
     const PassShape& shape_;
     Recording& recording_;
     std::uint64_t base_;
-    const device::Step* next_ = nullptr;
+    std::size_t first_ = 0;  // step that is not recorded yet
     Ready ready_;
     bool dirty_ = false;
 };

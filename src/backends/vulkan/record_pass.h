@@ -27,7 +27,7 @@ struct PassScratch {
     memory::Allocation gated;          // [T, F] int8: of gate and up, while their input is read
     memory::Allocation up;             // [T, F]: where gate and up are of different types
     memory::Allocation parts;          // of split attention
-    std::optional<VulkanBuffer> done;  // [parts, K] counters: 0 between dispatches
+    std::optional<VulkanBuffer> done;  // counters of workgroups: 0 between dispatches
     memory::Allocation picks;          // [rows, kPickGroups] values, then as many ids
     memory::Allocation selections;     // [rows]
     std::vector<RopeTable> ropes;

@@ -1,9 +1,9 @@
-// Parameters of rms_norm.comp.
+// Parameters of norm_row.glsl.
 #include "backends/vulkan/shader_types.h"
 
 UNICORN_PARAMS_BEGIN
 struct RmsNormParams {
-    UNICORN_ADDRESS(Vectors) x;         // [T, D]
+    UNICORN_ADDRESS(NormInput) x;       // [T, D]
     UNICORN_ADDRESS(Vectors) gain;      // [D]
     UNICORN_ADDRESS(Vectors) result;    // [T, D]
     UNICORN_ADDRESS(Vectors) residual;  // [T, D], where kAdds: added to
