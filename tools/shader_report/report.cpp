@@ -37,6 +37,21 @@ struct Shader {
 
 const Shader kShaders[] = {
     {"add_norm", {{"workgroup"}, {"adds", As::hidden}, {"also", As::form}}},
+    {"attend_matrices",
+     {{"workgroup"},
+      {"subgroup", As::hidden},
+      {"E"},
+      {"cache", As::type},
+      {"heads of a KV head"},
+      {"BQ"},
+      {"BK"},
+      {"chunk"},
+      {"WR"},
+      {"WC"},
+      {"TM"},
+      {"TN"},
+      {"TK"}},
+     "v_wmma"},
     {"attend_rows",
      {{"E"}, {"cache", As::type}, {"heads of a KV head"}, {"int8 out", As::flag}, {"workgroup"}}},
     {"attend_tiles", {{"E"}, {"cache", As::type}, {"heads of a KV head"}}},
@@ -164,6 +179,11 @@ constexpr Floor kFloors[] = {
      "Queries and sums of several heads (attend_rows) or of a tile (attend_tiles) are in "
      "registers, "
      "so that each key is read once for all of them."},
+    {"attention, matrices", 4,
+     "A workgroup keeps its queries, a block of scores and a part of K or V in shared memory, "
+     "which "
+     "sets the number; its sums are in registers. As for products, a subgroup has several matrices "
+     "that do not wait for each other."},
     {"rows", 16,
      "Norms, embed, RoPE and KV write, quantising, sampling: little arithmetic over "
      "activations, bound by latency."},
@@ -200,6 +220,7 @@ const Floor& floor_of(const Shader& shader, const VariantKey& key) {
                            : *columns <= 32 ? "matmul, up to 32 rows"
                                             : "matmul, more rows");
     }
+    if (shader.name == "attend_matrices") return floor_named("attention, matrices");
     return floor_named(shader.name.starts_with("attend") ? "attention" : "rows");
 }
 

@@ -1,4 +1,4 @@
-// Parameters of attend_rows.comp and attend_tiles.comp, and the lists of work
+// Parameters of attend_rows.comp, attend_tiles.comp and attend_matrices.comp, and the lists of work
 // that the CPU writes for each pass, to their full length: what is not an item has a row of -1.
 #include "backends/vulkan/shader_types.h"
 

@@ -138,6 +138,10 @@ public:
     static Result<std::unique_ptr<Matmul>> create(VulkanDevice& device, MatmulPath path);
 
     MatmulPath path() const { return path_; }
+    /// Invocations of a subgroup, which shaders with matrices are compiled for.
+    std::uint32_t subgroup() const { return subgroup_; }
+    /// f16 x f16 -> f32, where path() is coopmat.
+    const MatrixShape& matrix() const { return matrix_; }
 
     /// What a product of `n_rows` rows with weights of `type` reads.
     InputForm input_form(tensor::DType type, std::size_t n_rows) const;

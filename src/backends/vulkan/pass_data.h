@@ -48,7 +48,7 @@ struct PassLayout {
     std::size_t bytes = 0;
 };
 
-/// Rows that share a tile of attend_tiles, for `group` query heads of a KV head.
+/// Rows that share a tile of attend_tiles or attend_matrices, for `group` query heads of a KV head.
 constexpr std::size_t tile_rows(std::size_t group) { return 64 / group; }
 
 /// Workgroups that spans are cut for: enough to fill the largest GPUs a few times over. Sizes below

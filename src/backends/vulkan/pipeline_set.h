@@ -15,11 +15,12 @@ class PipelineSet {
 public:
     explicit PipelineSet(VulkanDevice& device) : device_(device) {}
 
-    /// The pipeline of this shader with these specialisation constants. Errors: as
-    /// Pipeline::create.
+    /// The pipeline of this shader with these specialisation constants; `subgroup_size` as in
+    /// PipelineSource, the same for the same constants. Errors: as Pipeline::create.
     Result<const Pipeline*> get(std::string_view name, std::span<const std::uint32_t> spirv,
                                 std::size_t push_constant_bytes,
-                                std::vector<std::uint32_t> constants);
+                                std::vector<std::uint32_t> constants,
+                                std::uint32_t subgroup_size = 0);
 
     /// Pipelines keep what the driver tells of them (for each_pipeline()).
     bool keep_statistics = false;

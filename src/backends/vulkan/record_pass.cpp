@@ -4,7 +4,9 @@
 #include <bit>
 #include <utility>
 
+#include "backends/vulkan/attend_matrices.comp.h"
 #include "backends/vulkan/attend_rows.comp.h"
+#include "backends/vulkan/attend_shape.h"
 #include "backends/vulkan/attend_tiles.comp.h"
 #include "backends/vulkan/attention.params.h"
 #include "backends/vulkan/embed.comp.h"
@@ -230,8 +232,9 @@ private:
     }
 
     Result<const Pipeline*> pipeline(std::string_view name, std::span<const std::uint32_t> spirv,
-                                     std::size_t params, std::vector<std::uint32_t> constants) {
-        return context_.pipelines.get(name, spirv, params, std::move(constants));
+                                     std::size_t params, std::vector<std::uint32_t> constants,
+                                     std::uint32_t subgroup_size = 0) {
+        return context_.pipelines.get(name, spirv, params, std::move(constants), subgroup_size);
     }
 
     /// A workgroup for each of `rows` rows of `cols` elements.
@@ -507,7 +510,20 @@ private:
             return {};
         };
         sync();
-        if (shape_.tiles[group]) {
+        const std::optional<AttendShape> matrices =
+            attend_shape(context_.device.capabilities(), *context_.matmul, dim, s.cache.k.type);
+        if (shape_.tiles[group] && matrices) {
+            auto found =
+                pipeline("attend_matrices", shaders::kAttendMatrices, sizeof(params),
+                         attend_constants(*matrices, *context_.matmul, dim, s.cache.k.type, heads),
+                         context_.matmul->subgroup());
+            if (!found) return forward(found);
+            params.items = base_ + at.tile_items;
+            const std::uint32_t queries = u32(tile_rows(heads)) * heads;
+            launch(**found, params,
+                   {u32(at.n_tile_items), u32(s.n_kv_heads),
+                    (queries + matrices->bq - 1) / matrices->bq});
+        } else if (shape_.tiles[group]) {
             if (auto status = dispatch("attend_tiles", shaders::kAttendTiles, {dim, type, heads},
                                        at.tile_items, at.n_tile_items);
                 !status)
