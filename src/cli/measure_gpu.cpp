@@ -56,14 +56,21 @@ Result<GpuMemorySpeed> GpuMemoryProbe::measure() {
     const bool software = state_->device->capabilities().description.is_software();
     const std::size_t most = std::size_t{software ? 64U : 1024U} << 20;
     const auto heap = state_->device->capabilities().tier(memory::Tier::vram)->heap_bytes / 16;
-    auto tiers = backends::vulkan::measure_tiers(*state_->device,
-                                                 {.bytes = std::min<std::size_t>(most, heap),
-                                                  .repeats = software ? 1U : 7U,
-                                                  .only = memory::Tier::vram,
-                                                  .copies = true});
-    if (!tiers) return forward(tiers);
-    return GpuMemorySpeed{.read_gb_s = tiers->front().bytes_per_s / 1e9,
-                          .copy_gb_s = tiers->front().copy_bytes_per_s / 1e9};
+    // Beside a model that nearly fills the memory, with less.
+    constexpr std::size_t kLeast = std::size_t{64} << 20;
+    for (std::size_t bytes = std::min<std::size_t>(most, heap);; bytes /= 2) {
+        auto tiers =
+            backends::vulkan::measure_tiers(*state_->device, {.bytes = bytes,
+                                                              .repeats = software ? 1U : 7U,
+                                                              .only = memory::Tier::vram,
+                                                              .copies = true});
+        if (tiers) {
+            return GpuMemorySpeed{.read_gb_s = tiers->front().bytes_per_s / 1e9,
+                                  .copy_gb_s = tiers->front().copy_bytes_per_s / 1e9};
+        }
+        if (tiers.error().code != ErrorCode::out_of_memory || bytes <= kLeast)
+            return forward(tiers);
+    }
 }
 
 #else

@@ -82,6 +82,9 @@ public:
     /// by many threads at once, each for rows of its own.
     virtual void pack(const TensorRef& to, std::size_t first, std::size_t last,
                       const std::byte* rows) const = 0;
+    /// What went wrong in pack() since the last call of this: nothing of it may be trusted then.
+    /// Errors: out_of_memory, device_lost.
+    virtual Status check_packed() { return {}; }
     /// Turns `steps` into something this device replays: variants chosen, commands recorded.
     /// Operands must outlive the program. `max_rows`: the largest batch it will see.
     /// Errors: unsupported, naming the first such step; out_of_memory.

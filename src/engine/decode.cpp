@@ -80,6 +80,7 @@ Status Engine::State::submit_pass(std::span<const Decoding> decodings, std::span
     to.runs.clear();
     for (const Row& row : rows) {
         const Sequence::State& sequence = *decodings[row.index].sequence->state_;
+        UNICORN_CHECK(sequence.n_computed == sequence.tokens.size());
         const std::size_t position = sequence.tokens.size() + (from != nullptr ? 1 : 0);
         cache.prepare_write(sequence.slot, position, 1);
         const auto i = static_cast<std::int32_t>(to.rows.size());
@@ -209,21 +210,26 @@ Status Engine::decode(std::span<const Decoding> decodings,
 Status Engine::State::evaluate_pending(std::span<const Decoding> decodings,
                                        std::span<const Row> rows,
                                        const std::function<bool()>& cancel, bool& rebuilt) {
-    for (const Row& row : rows) {
-        Sequence::State& sequence = *decodings[row.index].sequence->state_;
-        if (sequence.n_computed == sequence.tokens.size()) continue;
-        const std::vector<std::int32_t> pending(
-            sequence.tokens.begin() + static_cast<std::ptrdiff_t>(sequence.n_computed),
-            sequence.tokens.end());
-        sequence.tokens.resize(sequence.n_computed);
-        const Input input{decodings[row.index].sequence, pending, Logits::none};
-        auto status = evaluate({&input, 1}, {}, cancel, rebuilt);
-        if (status) continue;
-        if (rebuilt) {  // tokens that were there are kept
-            const auto known = static_cast<std::ptrdiff_t>(sequence.tokens.size());
-            sequence.tokens.insert(sequence.tokens.end(), pending.begin() + known, pending.end());
+    for (std::size_t i = 0; i < rows.size();) {
+        Sequence::State& sequence = *decodings[rows[i].index].sequence->state_;
+        if (sequence.n_computed == sequence.tokens.size()) {
+            ++i;
+            continue;
         }
-        return status;
+        const std::vector<std::int32_t> known = sequence.tokens;
+        const auto computed = static_cast<std::ptrdiff_t>(sequence.n_computed);
+        sequence.tokens.resize(sequence.n_computed);
+        const Input input{decodings[rows[i].index].sequence,
+                          std::span(known).subspan(static_cast<std::size_t>(computed)),
+                          Logits::none};
+        const bool rebuilt_before = rebuilt;
+        auto status = evaluate({&input, 1}, {}, cancel, rebuilt);
+        if (!status) {
+            sequence.tokens = known;  // tokens that were there are kept
+            return status;
+        }
+        // With a device that was lost, those before it have lost what was computed.
+        i = rebuilt == rebuilt_before ? i + 1 : 0;
     }
     return {};
 }

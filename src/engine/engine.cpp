@@ -118,14 +118,21 @@ Result<Chosen> choose_cpu(const formats::Gguf& file, const model::Config& config
 Result<Chosen> choose_device(const formats::Gguf& file, const model::Config& config,
                              EngineOptions& options, std::vector<std::string>& warnings) {
     std::string name = "the GPU";
-    if (is_gpu(options.device)) return choose_gpu(file, config, options, name);
     const bool automatic = options.device == "auto";
     const EngineOptions any;
     const bool only_cpu = options.policy != any.policy || options.stream != any.stream ||
                           options.max_pinned_layers != any.max_pinned_layers ||
                           options.machine.has_value();
+    if (is_gpu(options.device)) {
+        if (only_cpu) {
+            return fail(ErrorCode::invalid_argument,
+                        "policies and streaming are the CPU's; device \"{}\" has neither",
+                        options.device);
+        }
+        return choose_gpu(file, config, options, name);
+    }
     if (automatic && !only_cpu) {
-        options.device = "vulkan";
+        options.device = options.auto_gpu;
         auto gpu = choose_gpu(file, config, options, name);
         if (gpu) return gpu;
         // Most machines without a GPU lack the loader, too: nothing to be warned of.

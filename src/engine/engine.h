@@ -54,6 +54,8 @@ struct EngineOptions {
     plan::StreamPolicy stream = plan::StreamPolicy::pin;  // which layers stay, if not all can
     std::size_t read_ahead = plan::kDiskReadAhead;        // streamed layers, at most
     std::size_t max_pinned_layers = plan::kAllLayers;     // kept in memory, at most
+    /// For tests: the GPU that "auto" tries.
+    std::string auto_gpu = "vulkan";
     /// For tests: asked at each submission to a GPU whether it is lost there and then.
     std::function<bool()> lose_device = {};
     SlowDisk* disk = nullptr;  // slows streaming down, for tests and benchmarks

@@ -236,6 +236,10 @@ Result<LoadedWeights> load_weights(const formats::Gguf& file,
     }
     for (const PieceReader& reader : readers) loaded.stats.add(reader.stats());
     if (auto status = feed.status(); !status) return forward(status);
+    if (auto status = device.check_packed(); !status) {
+        if (status.error().code == ErrorCode::out_of_memory) return out_of_memory(status.error());
+        return forward(status);
+    }
     if (auto status = file.unchanged(); !status) return forward(status);
     for (std::size_t i = 0; i < moved.size(); ++i) {
         // What was read through the map or the cache is not needed there any more.

@@ -434,6 +434,44 @@ TEST_F(VulkanEngineTest, GoesOnAfterALostDevice) {
     }
 }
 
+// Of two sequences one has tokens to compute first. Whenever the device is lost meanwhile, both go
+// on from all that they had.
+TEST_F(VulkanEngineTest, SequencesGoOnTogetherAfterALostDevice) {
+    int submissions_left = -1;
+    EngineOptions options;
+    options.context = 256;
+    options.max_sequences = 2;
+    options.chunk_tokens = 16;
+    options.lose_device = [&] { return submissions_left >= 0 && submissions_left-- == 0; };
+    const auto engine = open(tiny("f32"), options);
+    std::vector<std::vector<std::int32_t>> expected;
+    for (const int at : {-1, 0, 1, 2, 3, 5, 8}) {
+        SCOPED_TRACE(at);
+        std::vector<Sequence> sequences;
+        for (std::uint32_t i = 0; i < 2; ++i) {
+            sequences.push_back(std::move(*engine->create_sequence()));
+            evaluate(*engine, sequences[i], prompt(i == 0 ? 40 : 120, i + 1), Logits::none);
+        }
+        sequences[1].truncate(50);  // its window's keys are gone
+        const Sampler sampler = sampler_of(*engine, greedy());
+        std::vector<Sampler> samplers(2, sampler);
+        std::vector<std::vector<std::int32_t>> got(2);
+        const auto take = [&](std::size_t i, std::int32_t id) {
+            got[i].push_back(id);
+            return true;
+        };
+        const std::vector<Decoding> decodings = {{&sequences[0], &samplers[0], 7, 12},
+                                                 {&sequences[1], &samplers[1], 9, 12}};
+        submissions_left = at;
+        const auto status = engine->decode(decodings, take);
+        ASSERT_TRUE(status) << status.error().message;
+        if (at < 0) expected = got;
+        EXPECT_EQ(got, expected);
+        EXPECT_EQ(sequences[0].length(), 52U);
+        EXPECT_EQ(sequences[1].length(), 62U);
+    }
+}
+
 TEST_F(VulkanEngineTest, FailsWhenTheDeviceIsLostTwiceAndTriesAgainLater) {
     bool loses = false;
     EngineOptions options;
@@ -476,10 +514,25 @@ TEST_F(VulkanEngineTest, AutoTakesAGpuThatHasRoom) {
     EXPECT_EQ(engine->options().device, hardware ? "vulkan" : "cpu");
     EXPECT_TRUE(engine->warnings().empty());
     EngineOptions options;
+    options.auto_gpu = device_name();
+    EXPECT_TRUE(open(tiny("q4_0"), options, "auto")->device_name().starts_with("vulkan"));
+    // No room there, though the CPU can stream.
+    options.memory_limit_bytes = 32 << 20;
+    const auto elsewhere = open(tiny("q4_0"), options, "auto");
+    EXPECT_TRUE(elsewhere->device_name().starts_with("cpu")) << elsewhere->device_name();
+    ASSERT_FALSE(elsewhere->warnings().empty());
+    EXPECT_NE(elsewhere->warnings()[0].find("the CPU runs the model, not vulkan"),
+              std::string::npos)
+        << elsewhere->warnings()[0];
+    options = {};
     options.stream = plan::StreamPolicy::lru;
     const auto streams = open(tiny("q4_0"), options, "auto");
     EXPECT_TRUE(streams->device_name().starts_with("cpu")) << streams->device_name();
     EXPECT_TRUE(streams->warnings().empty());
+    options.device = device_name();
+    const auto refused = Engine::open(tiny("q4_0"), options);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, ErrorCode::invalid_argument);
 }
 
 TEST_F(VulkanEngineTest, SaysWhatDoesNotFit) {

@@ -14,6 +14,9 @@ namespace {
 constexpr std::uint32_t kMatrixVersion = VK_MAKE_API_VERSION(0, 1, 3, 255);
 
 /// A feature by name, and where it lies in Features.
+// Of the largest shaders: tiles of attention, norms of 8,192 columns.
+constexpr std::uint32_t kLeastSharedBytes = 32768, kLeastInvocations = 1024;
+
 struct Feature {
     std::string_view name;
     VkBool32& (*in)(Features&);
@@ -134,17 +137,13 @@ Features features_to_enable(const Features& offered) {
 std::vector<TierMemory> find_tiers(const VkPhysicalDeviceMemoryProperties& memory, bool unified) {
     constexpr VkMemoryPropertyFlags kMapped =
         VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    // AMD's debugging types and lazily allocated or protected ones are not for us.
-    constexpr VkMemoryPropertyFlags kStrange =
-        ~(kMapped | VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
-
     // Higher is better; the first of the best wins, since drivers list faster types first.
     const auto best = [&](memory::Tier tier, auto&& score) -> std::optional<TierMemory> {
         std::optional<TierMemory> found;
         double best_score = 0;
         for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
             const VkMemoryType& type = memory.memoryTypes[i];
-            if ((type.propertyFlags & kStrange) != 0) continue;
+            if (is_strange(type.propertyFlags)) continue;
             const VkDeviceSize heap_bytes = memory.memoryHeaps[type.heapIndex].size;
             const double s = score(type.propertyFlags, static_cast<double>(heap_bytes));
             if (s <= best_score) continue;
@@ -235,6 +234,25 @@ Result<Capabilities> query_capabilities(VkPhysicalDevice device,
     properties.pNext = &v11;
     vkGetPhysicalDeviceProperties2(device, &properties);
     const VkPhysicalDeviceLimits& limits = properties.properties.limits;
+    constexpr VkSubgroupFeatureFlags kSubgroups =
+        VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT |
+        VK_SUBGROUP_FEATURE_SHUFFLE_BIT | VK_SUBGROUP_FEATURE_CLUSTERED_BIT;
+    if ((v11.subgroupSupportedOperations & kSubgroups) != kSubgroups ||
+        (v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT) == 0 ||
+        (v13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) == 0) {
+        return fail(ErrorCode::unsupported,
+                    "{}: lacks subgroup arithmetic, shuffles, clusters or sizes in compute shaders",
+                    description.name);
+    }
+    if (limits.maxComputeSharedMemorySize < kLeastSharedBytes ||
+        limits.maxComputeWorkGroupInvocations < kLeastInvocations) {
+        return fail(
+            ErrorCode::unsupported,
+            "{}: has {} bytes of shared memory and {} invocations in a workgroup; Unicorn's "
+            "shaders need {} and {}",
+            description.name, limits.maxComputeSharedMemorySize,
+            limits.maxComputeWorkGroupInvocations, kLeastSharedBytes, kLeastInvocations);
+    }
     out.max_allocation_bytes = v11.maxMemoryAllocationSize;
     out.max_buffer_bytes = v13.maxBufferSize;
     out.max_push_constant_bytes = limits.maxPushConstantsSize;

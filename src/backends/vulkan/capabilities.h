@@ -52,6 +52,14 @@ struct TierMemory {
     bool host_visible = false;     // the CPU maps it, coherently
 };
 
+/// Whether memory is of a kind that is not for us: AMD's for debugging, lazily allocated,
+/// protected.
+constexpr bool is_strange(VkMemoryPropertyFlags flags) {
+    return (flags & ~(VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT |
+                      VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT)) !=
+           0;
+}
+
 /// The tiers of a device: `vram` in its largest device-local heap, mapped by the CPU too if
 /// `unified` and possible; `gtt` in memory that the CPU maps, outside of the
 /// device-local heaps where there is any. On a device with one heap both are the same memory.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "backends/vulkan/vulkan_error.h"
 #include "backends/vulkan/weight_layout.h"
@@ -30,15 +31,19 @@ TierMemory result_memory(const VulkanDevice& device) {
                                               VK_MEMORY_PROPERTY_HOST_COHERENT_BIT |
                                               VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
     TierMemory found = *device.capabilities().tier(memory::Tier::gtt);
-    bool found_outside = false;
+    bool is_found = false;
     for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
         const VkMemoryType& type = memory.memoryTypes[i];
-        if ((type.propertyFlags & kWanted) != kWanted || found_outside) continue;
-        found_outside = (type.propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT) == 0;
+        if ((type.propertyFlags & kWanted) != kWanted || is_strange(type.propertyFlags)) continue;
+        const bool outside = (type.propertyFlags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT) == 0;
+        // Outside of the device's own memory, where there is such; the first, which is fastest.
+        if (is_found && !outside) continue;
+        is_found = true;
         found.type_index = i;
         found.heap_index = type.heapIndex;
         found.heap_bytes = memory.memoryHeaps[type.heapIndex].size;
         found.host_visible = true;
+        if (outside) break;
     }
     return found;
 }
@@ -143,6 +148,11 @@ void ComputeDevice::pack(const device::TensorRef& to, std::size_t first, std::si
     if (upload_status_) upload_status_ = std::move(status);
 }
 
+Status ComputeDevice::check_packed() {
+    const std::scoped_lock lock(mutex_);
+    return std::exchange(upload_status_, Status());
+}
+
 Result<std::unique_ptr<device::Program>> ComputeDevice::prepare(std::span<const device::Step> steps,
                                                                 std::size_t max_rows) {
     auto program = ComputeProgram::create(*context_, steps, max_rows);
@@ -159,10 +169,6 @@ Result<device::Ticket> ComputeDevice::submit(device::Program& program, const dev
                                              std::span<const device::Ticket> after) {
     lost_ = lost_ || (lose_ && lose_());
     if (auto status = check_lost(); !status) return forward(status);
-    {
-        const std::scoped_lock lock(mutex_);
-        if (!upload_status_) return forward(upload_status_);
-    }
     for (const device::Ticket& ticket : after) {
         if (ticket.device == nullptr || ticket.device == this) continue;
         if (auto status = ticket.device->wait(ticket); !status) return forward(status);

@@ -44,9 +44,9 @@ public:
         return ComputeProgram::supports(*device_, step);
     }
     device::Placement place(const device::TensorRef& matrix) const override;
-    /// An error shows at the next submit().
     void pack(const device::TensorRef& to, std::size_t first, std::size_t last,
               const std::byte* rows) const override;
+    Status check_packed() override;
     Result<std::unique_ptr<device::Program>> prepare(std::span<const device::Step> steps,
                                                      std::size_t max_rows) override;
     Result<device::Ticket> submit(device::Program& program, const device::Batch& batch,

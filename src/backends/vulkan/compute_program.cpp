@@ -276,10 +276,11 @@ Result<Recording*> ComputeProgram::recording_for(const PassShape& shape) {
         double longest = 0;
         for (const RecordedPart& part : recording.parts) {
             all += part.work;
-            longest = std::max(longest, context_.pace.seconds(part.work));
+            // A step is not cut.
+            if (part.n_steps > 1) longest = std::max(longest, context_.pace.seconds(part.work));
         }
         const double target = context_.pace.target_s();
-        const bool too_long = longest > 1.5 * target && recording.parts.size() < steps_.size();
+        const bool too_long = longest > 1.5 * target;
         const double wanted = context_.pace.seconds(all) / target;
         const bool too_many = recording.parts.size() > 1 &&
                               3 * (wanted + 1) < static_cast<double>(recording.parts.size());
@@ -351,8 +352,7 @@ Result<std::uint64_t> ComputeProgram::submit(const device::Batch& batch) {
     }
     if (auto status = frame.commands.end(); !status) return forward(status);
 
-    const auto used = [&](std::uint64_t last, bool collected) {
-        frame.last = recording.last = last;
+    const auto used = [&](bool collected) {
         recording.collected = collected;
         recording.last_used = ++uses_;
     };
@@ -363,7 +363,7 @@ Result<std::uint64_t> ComputeProgram::submit(const device::Batch& batch) {
             if (auto status = context_.device.wait(queued[i % kPartsAhead]); !status)
                 return forward(status);
             if ((*batch.cancel)()) {
-                used(last, true);  // parts that did not run have no times
+                used(true);  // parts that did not run have no times
                 if (auto status = context_.device.wait(last); !status) return forward(status);
                 return fail(ErrorCode::cancelled, "cancelled");
             }
@@ -374,9 +374,10 @@ Result<std::uint64_t> ComputeProgram::submit(const device::Batch& batch) {
         auto value = context_.device.submit(i == 0 ? std::span<const VkCommandBuffer>(commands)
                                                    : std::span(commands).subspan(1));
         if (!value) return value;
-        queued[i % kPartsAhead] = last = *value;
+        // At once: should a later part not be queued, this one still reads them.
+        queued[i % kPartsAhead] = frame.last = recording.last = last = *value;
     }
-    used(last, false);
+    used(false);
     return last;
 }
 

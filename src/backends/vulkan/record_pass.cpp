@@ -109,6 +109,7 @@ public:
             part_s += step_s;
             RecordedPart& part = recording_.parts.back();
             part.work += size;
+            ++part.n_steps;
             if (auto s = record_step(i); !s) return s;
             if (context_.time_steps) {
                 part.kinds.push_back(step.index());

@@ -38,6 +38,7 @@ struct PassScratch {
 struct RecordedPart {
     Commands commands;
     WorkSize work;
+    std::size_t n_steps = 0;
     VkQueryPool queries = VK_NULL_HANDLE;
     std::vector<std::size_t> kinds = {};  // of the steps that end with a timestamp each
 };

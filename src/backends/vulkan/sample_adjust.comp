@@ -4,6 +4,8 @@
 #define LOGITS_ARE coherent
 #include "backends/vulkan/sample.glsl"
 
+shared uint history[kMaxHistory];
+
 void main() {
     const uint row = gl_WorkGroupID.y, i = gl_LocalInvocationIndex;
     for (uint j = i; j < kSampleDigits * kSampleBins; j += kThreads)
@@ -18,13 +20,16 @@ void main() {
     // A token may be both biased and penalised.
     memoryBarrierBuffer();
     barrier();
+    // Read once: it lies in the CPU's memory, and each token is compared with all others.
     const uint n_history = p.states.at[row].n_history;
+    for (uint j = i; j < n_history; j += kThreads) history[j] = p.states.at[row].history[j];
+    barrier();
     for (uint j = i; j < n_history; j += kThreads) {
-        const uint id = p.states.at[row].history[j];
+        const uint id = history[j];
         uint count = 0;
         bool is_first = true;
         for (uint other = 0; other < n_history; ++other) {
-            if (p.states.at[row].history[other] != id) continue;
+            if (history[other] != id) continue;
             ++count;
             if (other < j) is_first = false;
         }
