@@ -8,7 +8,6 @@
 #include "backends/vulkan/matmul_coopmat.comp.h"
 #include "backends/vulkan/matmul_coopmat_int8.comp.h"
 #include "backends/vulkan/matmul_quantize.comp.h"
-#include "backends/vulkan/matmul_reduce.comp.h"
 #include "backends/vulkan/matvec_dot4.comp.h"
 #include "backends/vulkan/matvec_plain.comp.h"
 #include "base/check.h"
@@ -19,7 +18,7 @@ namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
 // With more, a workgroup of two panels takes longer than a dispatch that quantises (on an H200).
-constexpr std::uint32_t kMostInt8Rows = 4;
+constexpr std::uint32_t kMostMatvecInt8Rows = 4;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 constexpr std::size_t kMostCounters = 16384;  // behind partial sums
 
@@ -58,6 +57,13 @@ MatmulParams params_of(const MatmulCall& call, InputForm form) {
     params.n_rows = call.n_rows;
     params.cols = call.cols;
     return params;
+}
+
+/// As many of `splits` parts of the columns as there is room for the sums of, `sums` by workgroup.
+std::uint32_t splits_with_room(std::uint32_t splits, std::uint32_t groups, std::uint32_t sums) {
+    if (groups > kMostCounters) return 1;
+    const auto room = static_cast<std::uint32_t>(kPartialBytes / (std::size_t{4} * sums * groups));
+    return std::max(1U, std::min({splits, kMostSplits, room}));
 }
 
 /// Workgroups that take `rows_each` rows each, all matrices'.
@@ -180,10 +186,14 @@ InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
 }
 
 bool Matmul::writes_int8(const MatmulCall& call) const {
-    return call.epilogue != Epilogue::none && call.weights[0].rows % 32 == 0 &&
-           call.n_rows <= kMostInt8Rows &&
-           kernel(call.weights[0].type, call.n_rows) == Kernel::matvec &&
-           input_form(call.weights[0].type, call.n_rows) == InputForm::int8;
+    if (call.epilogue == Epilogue::none || call.weights[0].rows % 32 != 0) return false;
+    const tensor::DType type = call.weights[0].type;
+    switch (kernel(type, call.n_rows)) {
+        case Kernel::matmul_f16: return false;
+        case Kernel::matmul_int8: return int8_shape(call).bm % 64 == 0;  // whole groups of 32 rows
+        case Kernel::matvec: break;
+    }
+    return call.n_rows <= kMostMatvecInt8Rows && input_form(type, call.n_rows) == InputForm::int8;
 }
 
 std::size_t Matmul::input_bytes(InputForm form, std::size_t n_rows, std::size_t cols) {
@@ -347,6 +357,16 @@ Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
     return {};
 }
 
+/// The parameters of the kernels that may split columns.
+MatmulParams Matmul::split_params(const MatmulCall& call, InputForm form) const {
+    MatmulParams params = params_of(call, form);
+    if (partial_) {
+        params.partial = partial_->device_address();
+        params.done = partial_->device_address() + kPartialBytes;
+    }
+    return params;
+}
+
 MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
     if (overrides.matmul) return *overrides.matmul;
     if (const auto found = tuned_.find(key_of(call)); found != tuned_.end())
@@ -357,28 +377,22 @@ MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
 Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const tensor::DType type = call.weights[0].type;
     const MatmulShape s = matmul_shape(call);
-    MatmulParams params = params_of(call, InputForm::f16);
     const std::uint32_t row_tiles = row_groups(call, s.bm);
     const std::uint32_t col_tiles = ceil_div(call.n_rows, s.bn);
 
     // Few workgroups leave a large GPU idle: then several share a result, each with some columns.
-    const std::uint32_t all_rows = params.out_rows[0] + params.out_rows[1] + params.out_rows[2];
-    const std::size_t sums_bytes = std::size_t{4} * all_rows * call.n_rows;
+    const std::uint32_t groups = row_tiles * col_tiles;
     const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
     const std::uint32_t wanted = !discrete ? 16 : call.n_rows <= 32 ? 512 : 264;
     const std::uint32_t steps = ceil_div(call.cols, s.bk);
-    std::uint32_t splits = std::min(wanted / (row_tiles * col_tiles), steps / 8);
+    std::uint32_t splits = std::min(wanted / groups, steps / 8);
     splits = overrides.splits.value_or(s.splits != 0 ? s.splits : splits);
-    const auto room = static_cast<std::uint32_t>(kPartialBytes / sums_bytes);
-    splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
-    params.partial = partial_ ? partial_->device_address() : 0;
-    params.n_parts = splits;
+    splits = splits_with_room(std::min(splits, steps), groups, s.bm * s.bn);
 
-    const auto epilogue = static_cast<std::uint32_t>(call.epilogue);
     const std::uint32_t constants[] = {s.bm / s.wm * (s.bn / s.wn) * subgroup_,
                                        subgroup_,
                                        static_cast<std::uint32_t>(type),
-                                       epilogue,
+                                       static_cast<std::uint32_t>(call.epilogue),
                                        s.bm,
                                        s.bn,
                                        s.bk,
@@ -392,20 +406,9 @@ Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const auto shader = pipeline("matmul_coopmat", shaders::kMatmulCoopmat, constants,
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
-    const Pipeline* reduce = nullptr;
-    if (splits > 1) {
-        const std::uint32_t reduce_constants[] = {256, epilogue};
-        const auto made = pipeline("matmul_reduce", shaders::kMatmulReduce, reduce_constants,
-                                   sizeof(MatmulParams), 0);
-        if (!made) return tl::unexpected(made.error());
-        reduce = *made;
-    }
     if (commands == VK_NULL_HANDLE) return {};
-    (*shader)->dispatch(commands, params, {col_tiles, row_tiles, splits});
-    if (reduce == nullptr) return {};
-    memory_barrier(device_, commands);
-    const std::uint32_t out_rows = call.epilogue == Epilogue::none ? all_rows : params.out_rows[0];
-    reduce->dispatch(commands, params, {ceil_div(out_rows, 256), call.n_rows, 1});
+    (*shader)->dispatch(commands, split_params(call, InputForm::f16),
+                        {col_tiles, row_tiles, splits});
     return {};
 }
 
@@ -432,14 +435,7 @@ Status Matmul::record_matmul_int8(VkCommandBuffer commands, const MatmulCall& ca
     const std::uint32_t wanted = !discrete ? 16 : s.bn <= 8 ? 528 : s.bn <= 16 ? 396 : 264;
     std::uint32_t splits = std::min(wanted / groups, steps / 4);
     splits = overrides.splits.value_or(splits);
-    const auto room = static_cast<std::uint32_t>(kPartialBytes / (4 * s.bm * s.bn * groups));
-    splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
-    if (groups > kMostCounters) splits = 1;
-    MatmulParams params = params_of(call, InputForm::int8);
-    if (partial_) {
-        params.partial = partial_->device_address();
-        params.done = partial_->device_address() + kPartialBytes;
-    }
+    splits = splits_with_room(std::min(splits, steps), groups, s.bm * s.bn);
 
     const std::uint32_t constants[] = {s.bm / s.wm * s.parts * subgroup_,
                                        subgroup_,
@@ -453,12 +449,14 @@ Status Matmul::record_matmul_int8(VkCommandBuffer commands, const MatmulCall& ca
                                        matrix.m,
                                        matrix.n,
                                        matrix.k,
-                                       splits > 1 ? 1U : 0U};
+                                       splits > 1 ? 1U : 0U,
+                                       call.int8_out != 0 ? 1U : 0U};
     const auto shader = pipeline("matmul_coopmat_int8", shaders::kMatmulCoopmatInt8, constants,
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
     if (commands == VK_NULL_HANDLE) return {};
-    (*shader)->dispatch(commands, params, {col_tiles, row_tiles, splits});
+    (*shader)->dispatch(commands, split_params(call, InputForm::int8),
+                        {col_tiles, row_tiles, splits});
     return {};
 }
 

@@ -45,6 +45,8 @@
 
 namespace unicorn::backends::vulkan {
 
+struct MatmulParams;
+
 enum class MatmulPath : std::uint8_t { plain, dot4, coopmat };
 std::string_view name(MatmulPath path);
 
@@ -187,6 +189,7 @@ private:
     Status record_matvec(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matmul(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matmul_int8(VkCommandBuffer commands, const MatmulCall& call);
+    MatmulParams split_params(const MatmulCall& call, InputForm form) const;
     VulkanDevice& device_;
     MatmulPath path_;
     GpuFamily family_ = GpuFamily::other;
