@@ -369,9 +369,11 @@ MatmulParams Matmul::split_params(const MatmulCall& call, InputForm form) const 
 
 MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
     if (overrides.matmul) return *overrides.matmul;
-    if (const auto found = tuned_.find(key_of(call)); found != tuned_.end())
+    ProductKey key = key_of(call);
+    if (const auto found = tuned_.find(key); found != tuned_.end())
         return std::get<MatmulShape>(found->second);
-    return default_matmul_shape(family_, call.n_rows);
+    key.n_rows = call.n_rows;
+    return default_matmul_shape(family_, key);
 }
 
 Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
