@@ -76,6 +76,7 @@ const Shader kShaders[] = {
       {"int8 out", As::flag}},
      "v_wmma"},
     {"matmul_quantize", {{"workgroup"}, {"form", As::form}}},
+    {"matmul_reduce", {{"workgroup"}, {"epilogue", As::epilogue}}},
     {"matvec_dot4",
      {{"workgroup"},
       {"subgroup", As::hidden},

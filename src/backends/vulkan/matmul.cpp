@@ -8,6 +8,7 @@
 #include "backends/vulkan/matmul_coopmat.comp.h"
 #include "backends/vulkan/matmul_coopmat_int8.comp.h"
 #include "backends/vulkan/matmul_quantize.comp.h"
+#include "backends/vulkan/matmul_reduce.comp.h"
 #include "backends/vulkan/matvec_dot4.comp.h"
 #include "backends/vulkan/matvec_plain.comp.h"
 #include "base/check.h"
@@ -57,13 +58,6 @@ MatmulParams params_of(const MatmulCall& call, InputForm form) {
     params.n_rows = call.n_rows;
     params.cols = call.cols;
     return params;
-}
-
-/// As many of `splits` parts of the columns as there is room for the sums of, `sums` by workgroup.
-std::uint32_t splits_with_room(std::uint32_t splits, std::uint32_t groups, std::uint32_t sums) {
-    if (groups > kMostCounters) return 1;
-    const auto room = static_cast<std::uint32_t>(kPartialBytes / (std::size_t{4} * sums * groups));
-    return std::max(1U, std::min({splits, kMostSplits, room}));
 }
 
 /// Workgroups that take `rows_each` rows each, all matrices'.
@@ -357,16 +351,6 @@ Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
     return {};
 }
 
-/// The parameters of the kernels that may split columns.
-MatmulParams Matmul::split_params(const MatmulCall& call, InputForm form) const {
-    MatmulParams params = params_of(call, form);
-    if (partial_) {
-        params.partial = partial_->device_address();
-        params.done = partial_->device_address() + kPartialBytes;
-    }
-    return params;
-}
-
 MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
     if (overrides.matmul) return *overrides.matmul;
     ProductKey key = key_of(call);
@@ -379,22 +363,28 @@ MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
 Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const tensor::DType type = call.weights[0].type;
     const MatmulShape s = matmul_shape(call);
+    MatmulParams params = params_of(call, InputForm::f16);
     const std::uint32_t row_tiles = row_groups(call, s.bm);
     const std::uint32_t col_tiles = ceil_div(call.n_rows, s.bn);
 
     // Few workgroups leave a large GPU idle: then several share a result, each with some columns.
-    const std::uint32_t groups = row_tiles * col_tiles;
+    const std::uint32_t all_rows = params.out_rows[0] + params.out_rows[1] + params.out_rows[2];
+    const std::size_t sums_bytes = std::size_t{4} * all_rows * call.n_rows;
     const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
     const std::uint32_t wanted = !discrete ? 16 : call.n_rows <= 32 ? 512 : 264;
     const std::uint32_t steps = ceil_div(call.cols, s.bk);
-    std::uint32_t splits = std::min(wanted / groups, steps / 8);
+    std::uint32_t splits = std::min(wanted / (row_tiles * col_tiles), steps / 8);
     splits = overrides.splits.value_or(s.splits != 0 ? s.splits : splits);
-    splits = splits_with_room(std::min(splits, steps), groups, s.bm * s.bn);
+    const auto room = static_cast<std::uint32_t>(kPartialBytes / sums_bytes);
+    splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
+    params.partial = partial_ ? partial_->device_address() : 0;
+    params.n_parts = splits;
 
+    const auto epilogue = static_cast<std::uint32_t>(call.epilogue);
     const std::uint32_t constants[] = {s.bm / s.wm * (s.bn / s.wn) * subgroup_,
                                        subgroup_,
                                        static_cast<std::uint32_t>(type),
-                                       static_cast<std::uint32_t>(call.epilogue),
+                                       epilogue,
                                        s.bm,
                                        s.bn,
                                        s.bk,
@@ -408,9 +398,22 @@ Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const auto shader = pipeline("matmul_coopmat", shaders::kMatmulCoopmat, constants,
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
+    // Were the last workgroup of a result to add up its parts, as with int8, larger tiles would
+    // take longer: at 128 rows by 8 % of a pass, on an H200.
+    const Pipeline* reduce = nullptr;
+    if (splits > 1) {
+        const std::uint32_t reduce_constants[] = {256, epilogue};
+        const auto made = pipeline("matmul_reduce", shaders::kMatmulReduce, reduce_constants,
+                                   sizeof(MatmulParams), 0);
+        if (!made) return tl::unexpected(made.error());
+        reduce = *made;
+    }
     if (commands == VK_NULL_HANDLE) return {};
-    (*shader)->dispatch(commands, split_params(call, InputForm::f16),
-                        {col_tiles, row_tiles, splits});
+    (*shader)->dispatch(commands, params, {col_tiles, row_tiles, splits});
+    if (reduce == nullptr) return {};
+    memory_barrier(device_, commands);
+    const std::uint32_t out_rows = call.epilogue == Epilogue::none ? all_rows : params.out_rows[0];
+    reduce->dispatch(commands, params, {ceil_div(out_rows, 256), call.n_rows, 1});
     return {};
 }
 
@@ -437,7 +440,14 @@ Status Matmul::record_matmul_int8(VkCommandBuffer commands, const MatmulCall& ca
     const std::uint32_t wanted = !discrete ? 16 : s.bn <= 8 ? 528 : s.bn <= 16 ? 396 : 264;
     std::uint32_t splits = std::min(wanted / groups, steps / 4);
     splits = overrides.splits.value_or(splits);
-    splits = splits_with_room(std::min(splits, steps), groups, s.bm * s.bn);
+    const auto room = static_cast<std::uint32_t>(kPartialBytes / (4 * s.bm * s.bn * groups));
+    splits = std::max(1U, std::min({splits, kMostSplits, steps, room}));
+    if (groups > kMostCounters) splits = 1;
+    MatmulParams params = params_of(call, InputForm::int8);
+    if (partial_) {
+        params.partial = partial_->device_address();
+        params.done = partial_->device_address() + kPartialBytes;
+    }
 
     const std::uint32_t constants[] = {s.bm / s.wm * s.parts * subgroup_,
                                        subgroup_,
@@ -457,8 +467,7 @@ Status Matmul::record_matmul_int8(VkCommandBuffer commands, const MatmulCall& ca
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
     if (commands == VK_NULL_HANDLE) return {};
-    (*shader)->dispatch(commands, split_params(call, InputForm::int8),
-                        {col_tiles, row_tiles, splits});
+    (*shader)->dispatch(commands, params, {col_tiles, row_tiles, splits});
     return {};
 }
 

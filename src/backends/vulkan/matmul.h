@@ -45,8 +45,6 @@
 
 namespace unicorn::backends::vulkan {
 
-struct MatmulParams;
-
 enum class MatmulPath : std::uint8_t { plain, dot4, coopmat };
 std::string_view name(MatmulPath path);
 
@@ -189,7 +187,6 @@ private:
     Status record_matvec(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matmul(VkCommandBuffer commands, const MatmulCall& call);
     Status record_matmul_int8(VkCommandBuffer commands, const MatmulCall& call);
-    MatmulParams split_params(const MatmulCall& call, InputForm form) const;
     VulkanDevice& device_;
     MatmulPath path_;
     GpuFamily family_ = GpuFamily::other;

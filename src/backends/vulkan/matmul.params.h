@@ -12,6 +12,7 @@ struct MatmulParams {
     UNICORN_UINT out_rows[3];           // 0: no such matrix
     UNICORN_UINT n_rows;                // T
     UNICORN_UINT cols;                  // D
+    UNICORN_UINT n_parts;               // of the columns
 };
 
 struct MatmulQuantizeParams {

@@ -23,8 +23,7 @@ layout(constant_id = 9) const uint TM = 16;
 layout(constant_id = 10) const uint TN = 16;
 layout(constant_id = 11) const uint TK = 16;
 layout(constant_id = 12) const uint BUFFERS = 2;
-layout(constant_id = 13) const uint SPLIT = 0;  // 1: workgroups share a result, each some columns
-const uint INT8_OUT = 0;
+layout(constant_id = 13) const uint SPLIT = 0;  // 1: columns are split, sums go to `partial`
 
 #include "backends/vulkan/matmul_epilogue.glsl"
 #include "backends/vulkan/matmul_weights.glsl"
@@ -33,10 +32,8 @@ layout(buffer_reference, std430, buffer_reference_align = 4) readonly buffer Flo
 #include "backends/vulkan/matmul.params.h"
 layout(push_constant) uniform Push { MatmulParams p; };
 
+const bool GATED = EPILOGUE != EPILOGUE_NONE;
 const uint INVOCATIONS = gl_WorkGroupSize.x;
-float row_scale(uint t) { return Floats(p.x).at[(p.n_rows * p.cols) / 2 + t]; }
-#include "backends/vulkan/matmul_result.glsl"
-
 const uint STRIDE = BK / 8 + 1;  // 16-byte words from row to row: one more, to spread the banks
 const uint BUFFER_WORDS = (BM + BN) * STRIDE;
 // An item is a part of a row of weights that one invocation decodes: 32 columns, or fewer when there
@@ -113,11 +110,13 @@ void main() {
 
     uint group = gl_WorkGroupID.y;
     uint m = 0;
+    uint partial_row = 0;
     if (!GATED) {
         [[unroll]] for (uint k = 0; k < 2; ++k) {
             const uint groups = (p.out_rows[k] + BM - 1) / BM;
             if (m == k && group >= groups) {
                 group -= groups;
+                partial_row += p.out_rows[k];
                 m = k + 1;
             }
         }
@@ -180,25 +179,47 @@ void main() {
         }
         subgroupMemoryBarrierShared();
         subgroupBarrier();
-        if (SPLIT == 1) {
-            const uint to = sums_of(gl_WorkGroupID.z) + ((wave_n + g * TN) * BM + wave_m) / 4;
-            for (uint o = lane; o < WM / 4 * TN; o += SUBGROUP)
-                Sums(p.partial).at[to + o / (WM / 4) * (BM / 4) + o % (WM / 4)] =
-                    uintBitsToFloat(staged[mine + o]);
-        } else {
-            const uint out_m = GATED ? WM / 2 : WM;  // rows that come of WM
-            for (uint o = lane; o < out_m / 4 * TN; o += SUBGROUP) {
-                const uint r = o % (out_m / 4) * 4;  // of the subgroup's
-                const uint n = o / (out_m / 4);
-                const uint word = mine + (n * WM + row_of_gate(r)) / 4;
-                vec4 values[QUADS], ups[QUADS];
-                values[0] = uintBitsToFloat(staged[word]);
-                ups[0] = GATED ? uintBitsToFloat(staged[word + ROWS / 4]) : vec4(0);
-                write(m, first_t + wave_n + g * TN + n,
-                      first_tile * ROWS + (GATED ? wave_m / 2 : wave_m) + r, values, ups);
+        const uint out_m = GATED && SPLIT == 0 ? WM / 2 : WM;  // rows that come of WM
+        for (uint o = lane; o < out_m / 4 * TN; o += SUBGROUP) {
+            const uint r = o % (out_m / 4) * 4;  // of the subgroup's
+            const uint n = o / (out_m / 4);
+            const uint t = first_t + wave_n + g * TN + n;
+            if (t >= p.n_rows) continue;
+            const uint word = mine + n * (WM / 4);
+            vec4 value;
+            uint out_row;
+            if (SPLIT == 1) {
+                value = uintBitsToFloat(staged[word + r / 4]);
+                const uint row_here = wave_m + r;
+                uint first = partial_row;
+                if (GATED) {
+                    out_row = (first_tile + row_here / (2 * ROWS)) * ROWS + row_here % ROWS;
+                    first = row_here / ROWS % 2 * out_rows;
+                } else {
+                    out_row = first_tile * ROWS + row_here;
+                }
+                const uint total = p.out_rows[0] + p.out_rows[1] + p.out_rows[2];
+                const uint to = (gl_WorkGroupID.z * p.n_rows + t) * total + first + out_row;
+                [[unroll]] for (uint k = 0; k < 4; ++k)
+                    if (out_row + k < out_rows) Outs(p.partial).at[to + k] = value[k];
+            } else {
+                const float scale = Floats(p.x).at[(p.n_rows * p.cols) / 2 + t];
+                if (GATED) {
+                    const uint in_tile = r % ROWS / 4;
+                    const uint pair = word + r / ROWS * (2 * ROWS / 4) + in_tile;
+                    const vec4 gate = uintBitsToFloat(staged[pair]) * scale;
+                    const vec4 up = uintBitsToFloat(staged[pair + ROWS / 4]) * scale;
+                    [[unroll]] for (uint k = 0; k < 4; ++k) value[k] = gated(gate[k], up[k]);
+                    out_row = first_tile * ROWS + wave_m / 2 + r;
+                } else {
+                    value = uintBitsToFloat(staged[word + r / 4]) * scale;
+                    out_row = first_tile * ROWS + wave_m + r;
+                }
+                [[unroll]] for (uint k = 0; k < 4; ++k)
+                    if (out_row + k < out_rows)
+                        Outs(p.outs[m]).at[t * out_rows + out_row + k] = value[k];
             }
         }
         subgroupBarrier();
     }
-    if (SPLIT == 1) add_up_parts(i, m, first_t, first_tile * ROWS);
 }
