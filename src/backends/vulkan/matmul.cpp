@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint32_t kTile = kernels::kTileRows;
 // With more, a workgroup of two panels takes longer than a dispatch that quantises (on an H200).
-constexpr std::uint32_t kMostInt8Rows = 4;
+constexpr std::uint32_t kMostMatvecInt8Rows = 4;
 constexpr std::size_t kPartialBytes = std::size_t{32} << 20;
 constexpr std::size_t kMostCounters = 16384;  // behind partial sums
 
@@ -190,10 +190,14 @@ InputForm Matmul::input_form(tensor::DType type, std::size_t n_rows) const {
 }
 
 bool Matmul::writes_int8(const MatmulCall& call) const {
-    return call.epilogue != Epilogue::none && call.weights[0].rows % 32 == 0 &&
-           call.n_rows <= kMostInt8Rows &&
-           kernel(call.weights[0].type, call.n_rows) == Kernel::matvec &&
-           input_form(call.weights[0].type, call.n_rows) == InputForm::int8;
+    if (call.epilogue == Epilogue::none || call.weights[0].rows % 32 != 0) return false;
+    const tensor::DType type = call.weights[0].type;
+    switch (kernel(type, call.n_rows)) {
+        case Kernel::matmul_f16: return false;
+        case Kernel::matmul_int8: return int8_shape(call).bm % 64 == 0;  // whole groups of 32 rows
+        case Kernel::matvec: break;
+    }
+    return call.n_rows <= kMostMatvecInt8Rows && input_form(type, call.n_rows) == InputForm::int8;
 }
 
 // On an H200 each of the two makes decoding of one row by Gemma 3 1B 2 % faster. With more rows the
@@ -401,9 +405,11 @@ Status Matmul::record_matvec(VkCommandBuffer commands, const MatmulCall& call) {
 
 MatmulShape Matmul::matmul_shape(const MatmulCall& call) const {
     if (overrides.matmul) return *overrides.matmul;
-    if (const auto found = tuned_.find(key_of(call)); found != tuned_.end())
+    ProductKey key = key_of(call);
+    if (const auto found = tuned_.find(key); found != tuned_.end())
         return std::get<MatmulShape>(found->second);
-    return default_matmul_shape(family_, call.n_rows);
+    key.n_rows = call.n_rows;
+    return default_matmul_shape(family_, key);
 }
 
 Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
@@ -444,6 +450,8 @@ Status Matmul::record_matmul(VkCommandBuffer commands, const MatmulCall& call) {
     const auto shader = pipeline("matmul_coopmat", shaders::kMatmulCoopmat, constants,
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());
+    // Were the last workgroup of a result to add up its parts, as with int8, larger tiles would
+    // take longer: at 128 rows by 8 % of a pass, on an H200.
     const Pipeline* reduce = nullptr;
     if (splits > 1) {
         const std::uint32_t reduce_constants[] = {256, epilogue};
@@ -505,7 +513,8 @@ Status Matmul::record_matmul_int8(VkCommandBuffer commands, const MatmulCall& ca
                                        matrix.m,
                                        matrix.n,
                                        matrix.k,
-                                       splits > 1 ? 1U : 0U};
+                                       splits > 1 ? 1U : 0U,
+                                       call.int8_out != 0 ? 1U : 0U};
     const auto shader = pipeline("matmul_coopmat_int8", shaders::kMatmulCoopmatInt8, constants,
                                  sizeof(MatmulParams), subgroup_);
     if (!shader) return tl::unexpected(shader.error());

@@ -25,8 +25,10 @@ layout(constant_id = 9) const uint TM = 16;
 layout(constant_id = 10) const uint TN = 16;
 layout(constant_id = 11) const uint TK = 32;  // 16 or 32
 layout(constant_id = 12) const uint SPLIT = 0;  // 1: workgroups share a result, each some columns
+layout(constant_id = 13) const uint INT8_OUT = 0;  // 1: outs[0] as int8, too
 
 #include "backends/vulkan/matmul_epilogue.glsl"
+#include "backends/vulkan/matmul_input.glsl"
 #include "backends/vulkan/matmul_weights.glsl"
 
 // [parts, workgroups, BN, BM] of sums.
@@ -36,6 +38,9 @@ layout(buffer_reference, std430, buffer_reference_align = 4) coherent buffer Cou
 layout(push_constant) uniform Push { MatmulParams p; };
 
 const bool GATED = EPILOGUE != EPILOGUE_NONE;
+const uint OUT_M = GATED ? BM / 2 : BM;  // rows that come of BM
+// Fours of rows that an invocation writes at a time: store_int8() takes eight.
+const uint QUADS = INT8_OUT == 1 ? 2 : 1;
 const uint INVOCATIONS = gl_WorkGroupSize.x;
 const uint WAVES_M = BM / WM;
 const uint PART = BK / KS;    // columns of a subgroup in a step
@@ -152,14 +157,65 @@ void stage(uint i, uint lane, uint wave, uint buf) {
 /// Of BM, the row of a result's row `r`: the row itself, or that of the gate.
 uint row_of_gate(uint r) { return GATED ? r / ROWS * (2 * ROWS) + r % ROWS : r; }
 
-/// Four rows of a result from `row` on.
-void write(uint m, uint t, uint row, vec4 value, vec4 up) {
-    if (t >= p.n_rows) return;
-    [[unroll]] for (uint k = 0; k < 4; ++k) {
-        if (row + k < p.out_rows[m])
-            Outs(p.outs[m]).at[t * p.out_rows[m] + row + k] =
-                GATED ? gated(value[k], up[k]) : value[k];
+/// Rows of a result from `row` on. With INT8_OUT, four invocations write 32 of a row `t`.
+void write(uint m, uint t, uint row, vec4 values[QUADS], vec4 ups[QUADS]) {
+    if (t >= p.n_rows || row >= p.out_rows[m]) return;
+    [[unroll]] for (uint q = 0; q < QUADS; ++q) {
+        [[unroll]] for (uint k = 0; k < 4; ++k) {
+            if (GATED) values[q][k] = gated(values[q][k], ups[q][k]);
+            const uint r = row + 4 * q + k;
+            if (r < p.out_rows[m]) Outs(p.outs[m]).at[t * p.out_rows[m] + r] = values[q][k];
+        }
     }
+    if (INT8_OUT == 1)
+        store_int8(p.int8, p.n_rows, p.out_rows[m], t, row / 8, values[0], values[QUADS - 1]);
+}
+
+/// Where in `partial` the sums of a part of these rows' columns begin.
+uint sums_of(uint part) {
+    const uint groups = gl_NumWorkGroups.x * gl_NumWorkGroups.y;
+    const uint here = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
+    return (part * groups + here) * (BN * BM / 4);
+}
+
+/// After all invocations `i` have written to sums_of(gl_WorkGroupID.z): the last of the workgroups
+/// with these rows adds up all parts, in the same order always.
+void add_up_parts(uint i, uint m, uint first_t, uint first_row) {
+    // Each invocation's sums are there for all to see before the count says so.
+    memoryBarrierBuffer();
+    barrier();
+    if (i == 0) {
+        const uint here = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
+        is_last = atomicAdd(Counters(p.done).at[here], 1) + 1 == gl_NumWorkGroups.z;
+        if (is_last) Counters(p.done).at[here] = 0;
+    }
+    barrier();
+    if (!is_last) return;
+    memoryBarrierBuffer();
+    const uint in_row = OUT_M / (4 * QUADS);
+    for (uint o = i; o < in_row * BN; o += INVOCATIONS) {
+        const uint r = o % in_row * (4 * QUADS);
+        const uint n = o / in_row;
+        vec4 values[QUADS], ups[QUADS];
+        [[unroll]] for (uint q = 0; q < QUADS; ++q) {
+            values[q] = vec4(0);
+            ups[q] = vec4(0);
+            for (uint part = 0; part < gl_NumWorkGroups.z; ++part) {
+                const uint from = sums_of(part) + (n * BM + row_of_gate(r + 4 * q)) / 4;
+                values[q] += Sums(p.partial).at[from];
+                if (GATED) ups[q] += Sums(p.partial).at[from + ROWS / 4];
+            }
+        }
+        write(m, first_t + n, first_row + r, values, ups);
+    }
+}
+
+/// A word of [TN][BM] of the sums in shared memory, of all parts of a step.
+vec4 staged_sum(uint word) {
+    vec4 sum = vec4(0);
+    [[unroll]] for (uint k = 0; k < KS; ++k)
+        sum += uintBitsToFloat(staged[k * TN * BM / 4 + word]);
+    return sum;
 }
 
 void main() {
@@ -253,9 +309,6 @@ void main() {
     }
 
     // TN rows of activations at a time pass through shared memory: [KS][TN][BM] f32.
-    const uint groups = gl_NumWorkGroups.x * gl_NumWorkGroups.y;
-    const uint here = gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
-    const uint out_m = GATED ? BM / 2 : BM;  // rows that come of BM
     [[unroll]] for (uint g = 0; g < FN; ++g) {
         barrier();
         [[unroll]] for (uint f = 0; f < FM; ++f) {
@@ -264,49 +317,23 @@ void main() {
         }
         barrier();
         if (SPLIT == 1) {
-            const uint to = (gl_WorkGroupID.z * groups + here) * (BN * BM / 4) + g * TN * BM / 4;
-            for (uint o = i; o < TN * BM / 4; o += INVOCATIONS) {
-                vec4 value = vec4(0);
-                [[unroll]] for (uint k = 0; k < KS; ++k)
-                    value += uintBitsToFloat(staged[k * TN * BM / 4 + o]);
-                Sums(p.partial).at[to + o] = value;
-            }
+            const uint to = sums_of(gl_WorkGroupID.z) + g * TN * BM / 4;
+            for (uint o = i; o < TN * BM / 4; o += INVOCATIONS)
+                Sums(p.partial).at[to + o] = staged_sum(o);
             continue;
         }
-        for (uint o = i; o < out_m / 4 * TN; o += INVOCATIONS) {
-            const uint r = o % (out_m / 4) * 4;
-            const uint n = o / (out_m / 4);
-            const uint word = (n * BM + row_of_gate(r)) / 4;
-            vec4 value = vec4(0), up = vec4(0);
-            [[unroll]] for (uint k = 0; k < KS; ++k) {
-                value += uintBitsToFloat(staged[k * TN * BM / 4 + word]);
-                if (GATED) up += uintBitsToFloat(staged[k * TN * BM / 4 + word + ROWS / 4]);
+        const uint in_row = OUT_M / (4 * QUADS);
+        for (uint o = i; o < in_row * TN; o += INVOCATIONS) {
+            const uint r = o % in_row * (4 * QUADS);
+            const uint n = o / in_row;
+            vec4 values[QUADS], ups[QUADS];
+            [[unroll]] for (uint q = 0; q < QUADS; ++q) {
+                const uint word = (n * BM + row_of_gate(r + 4 * q)) / 4;
+                values[q] = staged_sum(word);
+                ups[q] = GATED ? staged_sum(word + ROWS / 4) : vec4(0);
             }
-            write(m, first_t + g * TN + n, first_tile * ROWS + r, value, up);
+            write(m, first_t + g * TN + n, first_tile * ROWS + r, values, ups);
         }
     }
-    if (SPLIT == 0) return;
-
-    // The last of the workgroups with these rows adds up all parts, in the same order always. Each
-    // invocation's part is there for all to see before the count says so.
-    memoryBarrierBuffer();
-    barrier();
-    if (i == 0) {
-        is_last = atomicAdd(Counters(p.done).at[here], 1) + 1 == gl_NumWorkGroups.z;
-        if (is_last) Counters(p.done).at[here] = 0;
-    }
-    barrier();
-    if (!is_last) return;
-    memoryBarrierBuffer();
-    for (uint o = i; o < out_m / 4 * BN; o += INVOCATIONS) {
-        const uint r = o % (out_m / 4) * 4;
-        const uint n = o / (out_m / 4);
-        vec4 value = vec4(0), up = vec4(0);
-        for (uint k = 0; k < gl_NumWorkGroups.z; ++k) {
-            const uint from = (k * groups + here) * (BN * BM / 4) + (n * BM + row_of_gate(r)) / 4;
-            value += Sums(p.partial).at[from];
-            if (GATED) up += Sums(p.partial).at[from + ROWS / 4];
-        }
-        write(m, first_t + n, first_tile * ROWS + r, value, up);
-    }
+    if (SPLIT == 1) add_up_parts(i, m, first_t, first_tile * ROWS);
 }

@@ -61,7 +61,7 @@ constexpr NameWord kAmdNames[] = {
 
 // ---- defaults
 
-enum class Weights : std::uint8_t { any, f32, floats, q8_0, two_bits };
+enum class Weights : std::uint8_t { any, f32, floats, q8_0, q6_k, two_bits };
 
 bool is_of(Weights weights, tensor::DType type) {
     switch (weights) {
@@ -69,6 +69,7 @@ bool is_of(Weights weights, tensor::DType type) {
         case Weights::f32: return type == tensor::DType::f32;
         case Weights::floats: return !tensor::info(type).quantized;
         case Weights::q8_0: return type == tensor::DType::q8_0;
+        case Weights::q6_k: return type == tensor::DType::q6_k;
         case Weights::two_bits: return kernels::gpu_tile(type).unit_cols > 32;
     }
     return false;
@@ -82,8 +83,10 @@ struct MatvecRule {
     std::uint32_t most_rows;   // of activations
     std::uint32_t from_units;  // of columns
     MatvecShape shape;
+    std::uint32_t from_rows = 0;  // of weights
 };
 constexpr std::uint32_t kAny = UINT32_MAX;
+constexpr std::uint32_t kHead = 65536;  // rows that only a head has
 
 // By search on an H200 at Gemma 3 27B's shapes; others may differ by 10 %. More floats than these
 // leave the registers. Two panels make a group of int8.
@@ -97,9 +100,14 @@ constexpr MatvecRule kNvidiaMatvec[] = {
     {Weights::any, ProductUse::gated, false, 1, 128, {512, 1, 1, 2}},
     {Weights::any, ProductUse::gated, false, 4, 0, {256, 1, 1, 2}},
     {Weights::any, ProductUse::gated, false, kAny, 0, {128, 1, 1, 2}},
-    {Weights::q8_0, ProductUse::single, false, 1, 0, {256, 1, 1, 2}},
+    {Weights::q8_0, ProductUse::single, false, 2, 0, {256, 1, 1, 2}},
+    {Weights::q6_k, ProductUse::single, false, 1, 0, {256, 1, 1, 2}},
+    {Weights::q6_k, ProductUse::single, false, 4, 128, {256, 1, 1, 2}, kHead},
+    {Weights::q6_k, ProductUse::single, false, 4, 0, {128, 1, 1, 2}, kHead},
     {Weights::any, ProductUse::single, false, 1, 128, {256, 1, 1, 4}},
     {Weights::any, ProductUse::single, false, 1, 0, {256, 1, 1, 2}},
+    {Weights::any, ProductUse::single, false, 4, 160, {256, 1, 1, 4}},
+    {Weights::any, ProductUse::single, false, 4, 128, {256, 1, 1, 2}},
     {Weights::any, ProductUse::single, true, kAny, 0, {256, 1, 1, 4}},
 };
 
@@ -127,12 +135,14 @@ constexpr MatvecRule kSoftwareMatvec[] = {
 struct MatmulRule {
     std::uint32_t most_rows;
     MatmulShape shape;
+    bool gated_only = false;
 };
 
 // By search on an H200.
 constexpr MatmulRule kNvidiaMatmul[] = {
     {16, {.bm = 128, .bn = 16, .wm = 32, .wn = 16}},
     {32, {.bm = 128, .bn = 32, .wm = 32, .wn = 32}},
+    {64, {.bm = 128, .bn = 64, .bk = 32, .wm = 64, .wn = 32}, true},
     {64, {.bm = 128, .bn = 64, .wm = 64, .wn = 32}},
     {kAny, {.bm = 128, .bn = 128, .wm = 64, .wn = 64}},
 };
@@ -290,17 +300,18 @@ MatvecShape default_matvec_shape(GpuFamily family, const ProductKey& key) {
         key.cols / static_cast<std::uint32_t>(kernels::gpu_tile(key.type).unit_cols);
     const auto fits = [&](const MatvecRule& rule) {
         return is_of(rule.weights, key.type) && (rule.any_use || rule.use == key.use) &&
-               key.n_rows <= rule.most_rows && units >= rule.from_units;
+               key.n_rows <= rule.most_rows && units >= rule.from_units &&
+               key.rows >= rule.from_rows;
     };
     // The last rule of each table fits everything.
     return std::ranges::find_if(defaults_of(family).matvec, fits)->shape;
 }
 
-MatmulShape default_matmul_shape(GpuFamily family, std::uint32_t n_rows) {
-    const auto rules = defaults_of(family).matmul;
-    return std::ranges::find_if(rules,
-                                [&](const MatmulRule& rule) { return n_rows <= rule.most_rows; })
-        ->shape;
+MatmulShape default_matmul_shape(GpuFamily family, const ProductKey& key) {
+    const auto fits = [&](const MatmulRule& rule) {
+        return key.n_rows <= rule.most_rows && (!rule.gated_only || key.use != ProductUse::single);
+    };
+    return std::ranges::find_if(defaults_of(family).matmul, fits)->shape;
 }
 
 std::uint32_t default_matvec_rows(GpuFamily family, tensor::DType type) {

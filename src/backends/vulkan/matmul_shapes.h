@@ -81,7 +81,7 @@ GpuFamily family_of(const DeviceDescription& device);
 
 /// The shape to begin with; key.n_rows may be any number of rows.
 MatvecShape default_matvec_shape(GpuFamily family, const ProductKey& key);
-MatmulShape default_matmul_shape(GpuFamily family, std::uint32_t n_rows);
+MatmulShape default_matmul_shape(GpuFamily family, const ProductKey& key);
 
 /// How many rows the matvec shaders take before matrix units are faster.
 std::uint32_t default_matvec_rows(GpuFamily family, tensor::DType type);

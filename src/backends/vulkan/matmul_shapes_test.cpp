@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <utility>
+
 namespace unicorn::backends::vulkan {
 namespace {
 
@@ -49,8 +51,11 @@ TEST(DefaultShapes, AreValidForEveryProduct) {
                  {ProductUse::single, ProductUse::gated, ProductUse::gated_int8}) {
                 // What is not quantised is not multiplied by int8.
                 if (use == ProductUse::gated_int8 && !info.quantized) continue;
-                for (const std::uint32_t cols : {256U, 1152U, 5376U, 21504U}) {
-                    ProductKey key = {ProductShader::matvec_dot4, info.type, use, 4096, cols, 1};
+                for (const auto& [rows, cols] :
+                     {std::pair{4096U, 256U}, std::pair{4096U, 1152U}, std::pair{4096U, 4096U},
+                      std::pair{4096U, 5376U}, std::pair{4096U, 21504U}, std::pair{262144U, 2560U},
+                      std::pair{262144U, 5376U}}) {
+                    ProductKey key = {ProductShader::matvec_dot4, info.type, use, rows, cols, 1};
                     for (key.n_rows = 1; key.n_rows <= kMostMatvecRows; ++key.n_rows) {
                         if (use == ProductUse::gated_int8 && key.n_rows > 4) continue;
                         const auto valid =
@@ -63,7 +68,7 @@ TEST(DefaultShapes, AreValidForEveryProduct) {
                     for (const std::uint32_t n_rows : kRowClasses) {
                         key.n_rows = n_rows;
                         const auto valid =
-                            check_shape(limits, key, default_matmul_shape(family, n_rows));
+                            check_shape(limits, key, default_matmul_shape(family, key));
                         EXPECT_TRUE(valid) << name(family) << " " << name(use) << " " << n_rows
                                            << ": " << valid.error().message;
                     }

@@ -284,6 +284,16 @@ TEST_F(MatmulTest, RealShapes) {
                   {.type = tensor::DType::q8_0, .rows = {1152}, .cols = 1152, .n_rows = n_rows});
             check(*m, {.type = tensor::DType::q2_k, .rows = {80}, .cols = 5376, .n_rows = n_rows});
         }
+        // Few rows of many columns: workgroups share them.
+        for (const tensor::DType type : {tensor::DType::q4_0, tensor::DType::q6_k}) {
+            for (const std::uint32_t n_rows : {7U, 20U, 40U})
+                check(*m, {.type = type,
+                           .rows = {96, 96},
+                           .cols = 5376,
+                           .n_rows = n_rows,
+                           .epilogue = Epilogue::gelu,
+                           .x_scale = 0.03f});
+        }
     }
 }
 
@@ -302,6 +312,7 @@ TEST_F(MatmulTest, ShapesNearTheDefaultsComputeTheSame) {
                                    .cols = c.cols,
                                    .count = 2,
                                    .weights = {{{c.type, 64, 0}, {c.type, 64, 0}}}};
+                m->overrides.most_int8_rows = 0;  // no shapes of theirs are searched
                 call.int8_out = m->writes_int8(call) ? 1 : 0;
                 m->overrides.most_int8_rows = 0;  // whose shapes are not searched
                 const ProductKey key = m->key_of(call);
@@ -313,8 +324,8 @@ TEST_F(MatmulTest, ShapesNearTheDefaultsComputeTheSame) {
                     m->overrides = overrides_for(shape);
                     m->overrides.most_int8_rows = 0;
                     check(*m, c);
-                    m->overrides = {};
                 }
+                m->overrides = {};
             }
         }
     }
