@@ -80,6 +80,11 @@ CLI::Option* add_byte_size(CLI::App& app, const std::string& name,
         });
 }
 
+std::string default_device() {
+    const char* device = std::getenv("UNICORN_DEVICE");
+    return device == nullptr || *device == 0 ? "auto" : device;
+}
+
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool opens_model) {
     add_count(app, "-t,--threads", options.threads, 0, kMaxThreads,
               "CPU threads; default or 0: one for each CPU allowed")
@@ -131,26 +136,21 @@ void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool open
                      "synth store in the file")
             ->group(kEngineGroup);
     }
-    options.device = "auto";
-    auto* device =
-        app.add_option(
-               "--device", options.device,
-               fmt::format(
-                   "What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
-                   "vulkan:NAME (part of its name)\n"
-                   "(default auto: a GPU that can hold all of it,\nelse the CPU{})",
-                   opens_model ? "; UNICORN_DEVICE sets another default" : ""))
-            ->type_name("auto|cpu|vulkan[:N|:NAME]")
-            ->check([](const std::string& name) -> std::string {
-                const bool known = name == "auto" || name == "cpu" || name == "vulkan" ||
-                                   (name.starts_with("vulkan:") && name.size() > 7);
-                if (known) return "";
-                return fmt::format("'{}' is none of auto, cpu, vulkan, vulkan:N, vulkan:NAME",
-                                   name);
-            })
-            ->group(kEngineGroup);
-    // A plan may be another machine's.
-    if (opens_model) device->envname("UNICORN_DEVICE");
+    options.device = opens_model ? default_device() : "auto";
+    app.add_option(
+           "--device", options.device,
+           fmt::format("What runs the model: cpu, vulkan (the first GPU),\nvulkan:N (by index) or "
+                       "vulkan:NAME (part of its name)\n"
+                       "(default auto: a GPU that can hold all of it,\nelse the CPU{})",
+                       opens_model ? "; UNICORN_DEVICE sets another default" : ""))
+        ->type_name("auto|cpu|vulkan[:N|:NAME]")
+        ->check([](const std::string& name) -> std::string {
+            const bool known = name == "auto" || name == "cpu" || name == "vulkan" ||
+                               (name.starts_with("vulkan:") && name.size() > 7);
+            if (known) return "";
+            return fmt::format("'{}' is none of auto, cpu, vulkan, vulkan:N, vulkan:NAME", name);
+        })
+        ->group(kEngineGroup);
 }
 
 void SamplingOptions::add_to(CLI::App& app) {

@@ -19,6 +19,9 @@ namespace unicorn::cli {
 /// Adds "-m,--model FILE".
 void add_model_option(CLI::App& app, std::string& path);
 
+/// What UNICORN_DEVICE names, else "auto".
+std::string default_device();
+
 /// -t/--threads, --ctx, --kv-type, --policy, --memory-limit, --device.
 void add_engine_options(CLI::App& app, engine::EngineOptions& options, bool opens_model = true);
 

@@ -9,6 +9,7 @@
 #include "cli/plan_report.h"
 #include "cli/terminal.h"
 #include "cli/this_machine.h"
+#include "engine/open_devices.h"
 #include "engine/plan_model.h"
 #include "quant/synth.h"
 
@@ -104,6 +105,16 @@ public:
             std::ranges::none_of(machine->devices, [](const plan::DeviceProfile& device) {
                 return device.kind == plan::DeviceKind::gpu && !device.software;
             });
+        if (engine::is_gpu(engine_.device)) {
+            if (engine_.device != "vulkan") {
+                return fail(ErrorCode::invalid_argument,
+                            "--device {}: a plan knows a machine's GPU only as vulkan",
+                            engine_.device);
+            }
+            if (on_cpu) {
+                return fail(ErrorCode::not_found, "--device vulkan: {} has no GPU", machine->name);
+            }
+        }
         if (on_cpu) engine::repack_for_cpu(*model);
         subject.machine = machine->name;
         subject.options = options_;

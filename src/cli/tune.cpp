@@ -10,6 +10,7 @@
 #include "cli/table.h"
 #include "cli/terminal.h"
 #include "cli/tune_gpu.h"
+#include "engine/open_devices.h"
 
 namespace unicorn::cli {
 namespace {
@@ -48,7 +49,10 @@ public:
                         "Work on the machine whose /proc, /sys, ... lie in this folder")
             ->type_name("DIR");
         CLI::Option* const gpu =
-            app->add_flag("--gpu", gpu_, "The shapes of the GPU's matrix shaders");
+            app->add_flag("--gpu", gpu_, "The shapes of the GPU's matrix shaders")
+                ->excludes("--sysfs-root");
+        if (const std::string device = default_device(); engine::is_gpu(device))
+            tune_gpu_.device = device;
         app->add_option("--device", tune_gpu_.device,
                         "The GPU: vulkan, vulkan:N, vulkan:NAME (default vulkan)")
             ->type_name("NAME")

@@ -24,6 +24,15 @@ namespace unicorn::cli {
 namespace {
 
 using namespace backends::vulkan;
+
+/// The options that chose what was timed, to be typed again.
+std::string as_given(const TuneGpuOptions& options) {
+    std::string text;
+    if (options.device != TuneGpuOptions().device) text += " --device " + options.device;
+    if (!options.model.empty()) text += " -m " + options.model;
+    return text;
+}
+
 using plan::Role;
 using plan::TensorSpec;
 
@@ -174,8 +183,10 @@ Result<int> tune_gpu(const TuneGpuOptions& options) {
     if (report->n_left > 0)
         text += fmt::format("\n{} more were left out: the time was up\n", report->n_left);
     if (!options.apply) {
-        text += faster.empty() ? "\nThe default shapes are the fastest.\n"
-                               : "\nTo keep what is faster: unicorn tune --gpu --apply\n";
+        text += faster.empty()
+                    ? "\nThe default shapes are the fastest.\n"
+                    : fmt::format("\nTo keep what is faster: unicorn tune --gpu --apply{}\n",
+                                  as_given(options));
         return print(text);
     }
     if (auto s = store_tuned_shapes(path, (*matmul)->tuned_for(), kept); !s) return forward(s);

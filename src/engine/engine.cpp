@@ -125,9 +125,11 @@ Result<Chosen> choose_device(const formats::Gguf& file, const model::Config& con
                           options.machine.has_value();
     if (is_gpu(options.device)) {
         if (only_cpu) {
-            return fail(ErrorCode::invalid_argument,
-                        "policies and streaming are the CPU's; device \"{}\" has neither",
-                        options.device);
+            return fail(
+                ErrorCode::invalid_argument,
+                "device \"{}\" takes neither a policy nor streaming: all of a model is in its "
+                "memory",
+                options.device);
         }
         return choose_gpu(file, config, options, name);
     }

@@ -138,6 +138,7 @@ Result<Generation> generate(Engine& engine, Sequence& sequence,
     Clock::time_point start = Clock::now();
     Status status = evaluate(prompt.subspan(kept));
     result.prompt_s = seconds_since(start);
+    if (!status) result.prompt_tokens = std::max(sequence.n_computed(), kept);
     start = Clock::now();
     const auto banned = options.ignore_eos ? stops : std::span<const std::int32_t>();
     const bool by_device = engine.can_decode(sampler, banned.size());

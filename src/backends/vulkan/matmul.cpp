@@ -94,7 +94,9 @@ Result<std::unique_ptr<Matmul>> Matmul::create(VulkanDevice& device) {
     if (const char* forced = std::getenv("UNICORN_VK_MATMUL"); forced != nullptr && *forced != 0) {
         const auto path = path_named(forced);
         if (!path) return tl::unexpected(path.error());
-        return create(device, *path);
+        auto made = create(device, *path);
+        if (made) return made;
+        return fail(made.error().code, "UNICORN_VK_MATMUL={}: {}", forced, made.error().message);
     }
     // A software device has matrices and packed dot products too, and is no faster with them.
     const Capabilities& c = device.capabilities();
