@@ -35,7 +35,7 @@ public:
     void learn(const WorkSize& work, double seconds) {
         const double guessed = guess(work);
         if (guessed <= 0 || seconds <= 0) return;
-        double found = std::clamp(seconds / guessed, 1e-4, 1e4);
+        double found = std::clamp(seconds / guessed, 1e-6, 1e4);
         // In short work, dispatches take most of the time: it says little of long work.
         if (seconds < target_s_ / 20) found = std::min(found, factor_);
         factor_ = found > factor_ ? found : factor_ + (found - factor_) / 4;
