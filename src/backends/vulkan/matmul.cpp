@@ -172,8 +172,7 @@ std::uint32_t Matmul::most_matvec_rows(tensor::DType type) const {
     const std::uint32_t rows = default_matvec_rows(family_, type);
     // On an H200, where packed dot products have a quarter of the rate they need for more: by
     // measurement.
-    const bool discrete = device_.capabilities().description.type == DeviceType::discrete;
-    return discrete && has_int8_matrices(type) ? std::min(rows, 4U) : rows;
+    return family_ == GpuFamily::nvidia && has_int8_matrices(type) ? std::min(rows, 4U) : rows;
 }
 
 Matmul::Kernel Matmul::kernel(tensor::DType type, std::size_t n_rows) const {
@@ -475,7 +474,7 @@ MatmulInt8Shape Matmul::int8_shape(const MatmulCall& call) const {
     if (overrides.int8) return *overrides.int8;
     const std::uint32_t bn = call.n_rows <= 8 && int8_narrow_ ? 8 : call.n_rows <= 16 ? 16 : 32;
     // RDNA3 has f32 matrices in four times the registers: fewer rows of a subgroup.
-    if (device_.capabilities().description.type != DeviceType::discrete)
+    if (family_ != GpuFamily::nvidia)
         return {.bm = 64, .bn = bn, .bk = 128, .wm = 16, .parts = 1};
     return {.bm = 64, .bn = bn, .bk = 256, .wm = 32, .parts = 2};  // by search on an H200
 }
