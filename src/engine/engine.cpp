@@ -51,9 +51,10 @@ Result<plan::Plan> plan_memory(const formats::Gguf& file, const model::Config& c
                                const EngineOptions& options, device::Device* gpu) {
     plan::ModelSpec model = describe_model(file, config);
     // Looked at now: the vocabulary and whatever else is in memory is not available any more.
-    plan::HardwareProfile machine = options.machine ? *options.machine : this_machine(file.path());
+    plan::HardwareProfile machine;
     plan::PlanOptions how;
     if (gpu == nullptr) {
+        machine = options.machine ? *options.machine : this_machine(file.path());
         how.policy = options.policy;
         how.cpu_only = true;
         repack_for_cpu(model);
@@ -89,13 +90,18 @@ std::string cpu_instead(std::string_view gpu, const Error& error) {
     return fmt::format("the CPU runs the model, not {}: {}", gpu, error.message);
 }
 
+/// The GPU that `options` name, within their limit of memory. Errors: as open_device().
+Result<std::unique_ptr<device::Device>> open_limited(const EngineOptions& options) {
+    const std::size_t budget =
+        options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
+    return open_device(options.device, options.threads, budget,
+                       {options.time_steps, options.lose_device});
+}
+
 /// A GPU, which is asked what it has.
 Result<Chosen> choose_gpu(const formats::Gguf& file, const model::Config& config,
                           const EngineOptions& options, std::string& name) {
-    const std::size_t budget =
-        options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
-    auto device = open_device(options.device, options.threads, budget,
-                              {options.time_steps, options.lose_device});
+    auto device = open_limited(options);
     if (!device) return forward(device);
     name = (*device)->info().name;
     auto plan = plan_memory(file, config, options, device->get());
@@ -521,10 +527,7 @@ Status Engine::State::set_up_again(const std::function<bool()>& cancel) {
     weight_bytes = 0;
     device.reset();
     for (Sequence::State* sequence : sequences) sequence->n_computed = 0;
-    const std::size_t budget =
-        options.memory_limit_bytes == 0 ? SIZE_MAX : options.memory_limit_bytes;
-    auto opened = open_device(options.device, options.threads, budget,
-                              {options.time_steps, options.lose_device});
+    auto opened = open_limited(options);
     if (!opened) return forward(opened);
     device = std::move(*opened);
     if (auto status = prepare(cancel); !status) return status;

@@ -17,6 +17,7 @@
 
 #include "kernels/dequantize.h"
 #include "kernels/panel_formats.h"
+#include "tensor/block_scales.h"
 #include "tensor/half.h"
 
 namespace unicorn::kernels {
@@ -38,20 +39,6 @@ Buffer<T> make_buffer(std::size_t n) {
     return Buffer<T>(static_cast<T*>(p));
 }
 
-/// Where the f16 scales of a block are.
-std::vector<std::size_t> scale_places(DType type) {
-    switch (type) {
-        case DType::q4_1:
-        case DType::q5_1:
-        case DType::q4_k:
-        case DType::q5_k: return {0, 2};
-        case DType::q2_k: return {80, 82};
-        case DType::q3_k: return {108};
-        case DType::q6_k: return {208};
-        default: return {0};
-    }
-}
-
 /// Random codes and sub-scales; the f16 scales are numbers of either sign around 0.01.
 std::vector<std::byte> random_weights(DType type, std::size_t rows, std::size_t cols,
                                       unsigned seed) {
@@ -60,7 +47,7 @@ std::vector<std::byte> random_weights(DType type, std::size_t rows, std::size_t 
     for (std::byte& b : bytes) b = static_cast<std::byte>(random());
     std::normal_distribution<float> scale(0, 0.01f);
     for (std::size_t block = 0; block < bytes.size(); block += tensor::info(type).block_bytes) {
-        for (const std::size_t place : scale_places(type)) {
+        for (const std::size_t place : tensor::scale_offsets(type)) {
             const std::uint16_t h = tensor::f32_to_f16(scale(random));
             std::memcpy(&bytes[block + place], &h, 2);
         }
@@ -331,7 +318,7 @@ TEST_P(MatmulPacked, IsExactAtTheEndsOfTheRange) {
                                        static_cast<std::byte>(fill));
         for (std::size_t block = 0; block < weights.size();
              block += tensor::info(type).block_bytes) {
-            for (const std::size_t place : scale_places(type)) {
+            for (const std::size_t place : tensor::scale_offsets(type)) {
                 const std::uint16_t one = tensor::f32_to_f16(1.0f);
                 std::memcpy(&weights[block + place], &one, 2);
             }

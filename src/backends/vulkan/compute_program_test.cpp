@@ -91,6 +91,7 @@ protected:
         w.ref.device_address = memory->device_address();
         w.ref.host = memory->host();
         device_->pack(w.ref, 0, rows, w.file.data());
+        EXPECT_TRUE(device_->check_packed());
         allocations_.push_back(std::move(*memory));
         return w;
     }
@@ -198,6 +199,7 @@ TEST_F(ComputeProgramTest, LooksUpRowsOfEveryType) {
         // As if it could not be mapped: through the staging ring, in two pieces.
         device_->pack(weights, 0, 16, file.data());
         device_->pack(weights, 16, kRows, file.data() + 16 * tensor::row_bytes(info.type, kCols));
+        ASSERT_TRUE(device_->check_packed());
         const TensorRef out = floats(tokens.size(), kCols);
         device::Batch batch = rows(tokens.size());
         batch.tokens = tokens;
@@ -611,26 +613,17 @@ TEST_F(AttentionTest, AgreesOnMatrixUnits) {
 
 TEST_F(ComputeProgramTest, HeadMultipliesTheRowsAskedFor) {
     const std::size_t n_vocab = 50, dim = 64, n = 5;
-    const auto file = matmul_testing::random_weights(DType::f32, n_vocab, dim, 1);
-    TensorRef weights{.type = DType::f32, .rows = n_vocab, .cols = dim};
-    const device::Placement place = device_->place(weights);
-    auto memory = device_->allocator(memory::Tier::vram)->allocate(place.bytes, 64);
-    ASSERT_TRUE(memory);
-    weights.layout = place.layout;
-    weights.tier = memory::Tier::vram;
-    weights.device_address = memory->device_address();
-    weights.host = memory->host();
-    device_->pack(weights, 0, n_vocab, file.data());
+    const Weights weights = this->weights(DType::f32, n_vocab, dim, 1);
     const auto x = random_floats(n * dim, 2);
     const TensorRef logits = floats(n, n_vocab);
     const std::vector<std::int32_t> wanted = {1, 4};
     device::Batch batch;
     batch.logit_rows = wanted;
-    const device::Step step = device::Head{weights, floats(n, dim, x), logits};
+    const device::Step step = device::Head{weights.ref, floats(n, dim, x), logits};
     auto program = device_->prepare({&step, 1}, n);
     ASSERT_TRUE(program);
     ASSERT_TRUE(device_->wait(device_->submit(**program, batch, {}).value()));
-    const auto* w = reinterpret_cast<const float*>(file.data());
+    const auto* w = reinterpret_cast<const float*>(weights.file.data());
     std::vector<float> expected(n * n_vocab);
     for (std::size_t i = 0; i < wanted.size(); ++i) {
         for (std::size_t r = 0; r < n_vocab; ++r) {

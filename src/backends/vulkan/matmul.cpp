@@ -474,8 +474,7 @@ MatmulInt8Shape Matmul::int8_shape(const MatmulCall& call) const {
     if (overrides.int8) return *overrides.int8;
     const std::uint32_t bn = call.n_rows <= 8 && int8_narrow_ ? 8 : call.n_rows <= 16 ? 16 : 32;
     // RDNA3 has f32 matrices in four times the registers: fewer rows of a subgroup.
-    if (family_ != GpuFamily::nvidia)
-        return {.bm = 64, .bn = bn, .bk = 128, .wm = 16, .parts = 1};
+    if (family_ != GpuFamily::nvidia) return {.bm = 64, .bn = bn, .bk = 128, .wm = 16, .parts = 1};
     return {.bm = 64, .bn = bn, .bk = 256, .wm = 32, .parts = 2};  // by search on an H200
 }
 

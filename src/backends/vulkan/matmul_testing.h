@@ -11,25 +11,10 @@
 
 #include "backends/vulkan/matmul.h"
 #include "kernels/dequantize.h"
-#include "tensor/blocks.h"
+#include "tensor/block_scales.h"
 #include "tensor/half.h"
 
 namespace unicorn::backends::vulkan::matmul_testing {
-
-/// Where the f16 scales lie in a block of `type`.
-inline std::vector<std::size_t> scale_offsets(tensor::DType type) {
-    using tensor::DType;
-    switch (type) {
-        case DType::q4_1:
-        case DType::q5_1:
-        case DType::q4_k:
-        case DType::q5_k: return {0, 2};
-        case DType::q2_k: return {80, 82};
-        case DType::q3_k: return {108};
-        case DType::q6_k: return {208};
-        default: return {0};
-    }
-}
 
 /// Rows as they lie in a file: random bits, with scales that make weights of about 1 at most.
 inline std::vector<std::byte> random_weights(tensor::DType type, std::size_t rows, std::size_t cols,
@@ -57,7 +42,7 @@ inline std::vector<std::byte> random_weights(tensor::DType type, std::size_t row
                           : type == tensor::DType::q8_0 ? 0.01f
                                                         : 0.1f;
     for (std::size_t block = 0; block < bytes.size(); block += info.block_bytes) {
-        for (const std::size_t offset : scale_offsets(type)) {
+        for (const std::size_t offset : tensor::scale_offsets(type)) {
             const std::uint16_t half = tensor::f32_to_f16(largest * uniform(generator));
             std::memcpy(bytes.data() + block + offset, &half, 2);
         }
