@@ -321,7 +321,7 @@ private:
     double seconds_in(Tier tier, std::uint64_t bytes) const;
     void fill_in(Plan& plan, const std::vector<Tier>& tiers, const Shape& shape) const;
     void bind(Plan& plan, const std::vector<Tier>& tiers) const;
-    std::size_t largest_context(std::size_t known, bool streaming) const;
+    std::size_t largest_context(std::size_t low, std::size_t high, bool streaming) const;
     std::string not_fitting(const Plan& plan) const;
 
     const ModelSpec& model_;
@@ -490,9 +490,8 @@ void Planner::fill_in(Plan& plan, const std::vector<Tier>& tiers, const Shape& s
     for (TierUse& use : plan.tiers) use.headroom_bytes = ledger.room(use.tier);
 }
 
-/// By halving; `known` fits (0: nothing does yet).
-std::size_t Planner::largest_context(std::size_t known, bool streaming) const {
-    std::size_t low = known, high = model_.max_context + 1;  // low fits, high does not
+/// By halving; `low` fits (0: nothing does yet), `high` does not.
+std::size_t Planner::largest_context(std::size_t low, std::size_t high, bool streaming) const {
     while (high - low > 1) {
         Workload other = workload_;
         other.context = low + (high - low) / 2;
@@ -587,14 +586,16 @@ Plan Planner::plan() const {
         if (tiers) break;
     }
     if (!tiers) {
-        plan.max_context = largest_context(0, true);
+        // Below the one asked for: what fills tiers one after the other can fail there and find
+        // room again with more, which is no advice.
+        plan.max_context = largest_context(0, workload_.context, true);
         plan.verdict = not_fitting(plan);
         return plan;
     }
     fill_in(plan, *tiers, *shape);
     bind(plan, *tiers);
     // Where it streams, a longer context may push more layers out, down to none.
-    plan.max_context = largest_context(workload_.context, shape->streams());
+    plan.max_context = largest_context(workload_.context, model_.max_context + 1, shape->streams());
     plan.verdict = "fits";
     if (const std::size_t n = plan.streaming.layers.size(); n > 0) {
         plan.verdict += fmt::format(" with {} {} streamed", n, n == 1 ? "layer" : "layers");
